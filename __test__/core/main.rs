@@ -1,0 +1,4 @@
+//! The core through its façade, against a plain model.
+
+mod model;
+mod program;

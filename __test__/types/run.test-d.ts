@@ -1,0 +1,146 @@
+import {
+  define,
+  open,
+  project,
+  sql,
+  SyncError,
+  type AnyDefinition,
+  type Database,
+  type ErrorCode,
+  type Event,
+  type InputOf,
+  type Projector,
+  type Store,
+} from "syncline"
+import { z } from "zod"
+import type { Equal, Expect } from "./equal"
+
+const Created = define({
+  type: "created",
+  version: 1,
+  aggregate: "id",
+  schema: z.object({ id: z.string(), n: z.number().default(1) }),
+})
+const Renamed = define({
+  type: "renamed",
+  version: 1,
+  aggregate: "id",
+  schema: z.object({ id: z.string(), name: z.string() }),
+  busSchema: z.object({ shown: z.string() }),
+})
+
+// Projectors see the output, their event the input; without a query builder, tx is the database.
+const projectors = [
+  project(Created, (tx, data, event) => {
+    type _Tx = Expect<Equal<typeof tx, Database>>
+    type _Data = Expect<Equal<typeof data, { id: string; n: number }>>
+    type _Event = Expect<Equal<typeof event, Event<{ id: string; n?: number | undefined }>>>
+    // @ts-expect-error: no such field
+    data.missing
+  }),
+  project(Renamed, sql`UPDATE t SET name = :data ->> '$.name' WHERE id = :aggregateID`),
+]
+// @ts-expect-error: values cannot be interpolated
+sql`SELECT ${1}`
+// @ts-expect-error: a string is no statement
+project(Renamed, "UPDATE t")
+
+const store = open("app.db", { projectors, migrate: (db) => void db.exec("CREATE TABLE t (id)") })
+export const annotated: Store = store
+export const anyProjectors: Projector[] = projectors
+
+// The data of run is the schema's input.
+const event = store.run(Created, { id: "a" })
+export type Run = [Expect<Equal<typeof event.data, { id: string; n?: number | undefined }>>]
+store.run(Created, { id: "a", n: 1 }, { publish: false, expectedSeq: 0, created: 1, metadata: { by: "me" } })
+// @ts-expect-error: wrong type
+store.run(Created, { id: 1 })
+// @ts-expect-error: missing field
+store.run(Renamed, { id: "a" })
+// @ts-expect-error: unknown option
+store.run(Created, { id: "a" }, { expected: 1 })
+// @ts-expect-error: metadata is an object
+store.run(Created, { id: "a" }, { metadata: "me" })
+
+// Each pair of runAll is checked by its own definition.
+const [first, second] = store.runAll([
+  [Created, { id: "a" }],
+  [Renamed, { id: "a", name: "b" }],
+])
+export type RunAll = [
+  Expect<Equal<typeof first.data, { id: string; n?: number | undefined }>>,
+  Expect<Equal<typeof second.data, { id: string; name: string }>>,
+]
+store.runAll(["a", "b"].map((id) => [Created, { id }] as const))
+store.runAll([
+  [Created, { id: "a" }],
+  // @ts-expect-error: wrong data in the second pair
+  [Renamed, { id: "a" }],
+])
+export const later: Promise<Event<{ id: string; n?: number | undefined }>> = store.runAsync(
+  Created,
+  { id: "a" },
+  { signal: AbortSignal.timeout(1) },
+)
+// @ts-expect-error: a signal is for the asynchronous ones
+store.run(Created, { id: "a" }, { signal: AbortSignal.timeout(1) })
+
+// A generic caller keeps its types.
+export function rerun<D extends AnyDefinition>(definition: D, data: InputOf<D>): Event<InputOf<D>> {
+  return store.run(definition, data)
+}
+
+// Listeners: data by the schema's input, properties by busSchema, or else the data.
+store.subscribe(Renamed, (event) => {
+  type _Data = Expect<Equal<typeof event.data, { id: string; name: string }>>
+  type _Properties = Expect<Equal<typeof event.properties, { shown: string }>>
+})
+store.subscribe(Created, (event) => {
+  type _Properties = Expect<Equal<typeof event.properties, { id: string; n?: number | undefined }>>
+})
+store.subscribeAll((event) => {
+  type _Data = Expect<Equal<typeof event.data, unknown>>
+})
+
+// With a query builder, projectors and transactions receive that.
+interface Builder {
+  insert(id: string): void
+}
+const built = open(":memory:", {
+  query: (db): Builder => ({ insert: (id) => void db.prepare("INSERT INTO t VALUES (?)").run(id) }),
+  projectors: [
+    project(Created, (tx: Builder, data) => tx.insert(data.id)),
+    project(Renamed, sql`UPDATE t SET name = :data ->> '$.name'`),
+  ],
+})
+const result = built.transaction((tx) => {
+  type _Tx = Expect<Equal<typeof tx, Builder>>
+  return 1
+})
+export type Result = Expect<Equal<typeof result, number>>
+open(":memory:", {
+  projectors: [project(Created, (tx: Builder, data) => tx.insert(data.id))],
+  // @ts-expect-error: the projector wants another builder than this one
+  query: (db) => db,
+})
+
+store.remove("a", { event: [Renamed, { id: "a", name: "gone" }] })
+// @ts-expect-error: wrong data
+store.remove("a", { event: [Renamed, { id: "a" }] })
+
+// The log is told apart by kind; errors by code.
+export async function follow(): Promise<void> {
+  for await (const item of store.log({ aggregateID: "a", follow: true })) {
+    if (item.kind === "event") item.event.seq
+    else if (item.kind === "gap") item.through
+    else item.seq
+  }
+}
+export function codeOf(error: unknown): ErrorCode | undefined {
+  if (!(error instanceof SyncError)) return undefined
+  // @ts-expect-error: no such code
+  if (error.code === "ERR_NO_SUCH_CODE") return undefined
+  return error.code
+}
+using scoped = store
+void scoped

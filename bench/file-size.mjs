@@ -1,0 +1,25 @@
+// How many bytes of file does an event take, all tables and indexes counted?
+import fs from "node:fs"
+import { measure } from "./harness.mjs"
+import { events, millionFile, removeMillionFiles } from "./million.mjs"
+import * as betterSqlite3 from "./rivals/better-sqlite3.mjs"
+import * as syncline from "./syncline.mjs"
+
+const bytesPerEvent = (name, openStore) => fs.statSync(millionFile(name, openStore)).size / events
+
+try {
+  await measure({
+    question: "file-size",
+    title: "file bytes an event, 1,000,000 events over 1,000 aggregates",
+    unit: "bytes/event",
+    rounds: 1,
+    warmup: 0,
+    sides: [
+      { name: "better-sqlite3", sample: () => bytesPerEvent("better-sqlite3", betterSqlite3.open) },
+      { name: "syncline", syncline: true, sample: () => bytesPerEvent("syncline", syncline.open) },
+    ],
+    targets: [{ side: "syncline", atMost: 300 }],
+  })
+} finally {
+  removeMillionFiles()
+}

@@ -1,0 +1,248 @@
+import type { StandardJSONSchemaV1, StandardSchemaV1 } from "@standard-schema/spec"
+import { MAX_TYPE_BYTES, checkBoolean, checkChoice, checkInteger, checkName, checkOptions, exceeds } from "./argument"
+import { SyncError, invalidArgument, show } from "./errors"
+import type { AggregateField, JsonInput } from "./schema"
+
+/** One version of one type of event. */
+export interface Definition<
+  Type extends string = string,
+  Schema extends StandardSchemaV1 = StandardSchemaV1,
+  BusSchema extends StandardSchemaV1 | undefined = StandardSchemaV1 | undefined,
+> {
+  /** Unversioned: `session.updated`. */
+  readonly type: Type
+  /** From 1. */
+  readonly version: number
+  /** `type.version`, as it is stored and sent. */
+  readonly name: string
+  /** The field of the data that holds the aggregate's id. */
+  readonly aggregate: string
+  readonly schema: Schema
+  /** Types the `properties` that listeners receive; nothing is validated with it. */
+  readonly busSchema: BusSchema
+  /** Never stored: published only. */
+  readonly ephemeral: boolean
+  readonly upcast: Readonly<Record<number, Upcast>> | undefined
+  /** "none": recorded and published, and deliberately not projected. */
+  readonly projector: "none" | undefined
+  readonly registry: Registry
+}
+
+/** A definition of any type. */
+export type AnyDefinition = Definition
+
+/** What is stored, sent and given to `run`. */
+export type InputOf<D extends AnyDefinition> = StandardSchemaV1.InferInput<D["schema"]>
+
+/** What projectors receive. */
+export type OutputOf<D extends AnyDefinition> = StandardSchemaV1.InferOutput<D["schema"]>
+
+/** What listeners receive as `properties`. */
+export type PropertiesOf<D extends AnyDefinition> = D["busSchema"] extends StandardSchemaV1
+  ? StandardSchemaV1.InferInput<D["busSchema"]>
+  : InputOf<D>
+
+/** Turns the stored data of an older version into the input of the version it belongs to. */
+export type Upcast<Input = unknown> = {
+  // A method's parameter is compared both ways: the caller says what the older version's data was.
+  upcast(data: unknown): Input
+}["upcast"]
+
+export interface DefineOptions<
+  Type extends string,
+  Schema extends StandardSchemaV1,
+  BusSchema extends StandardSchemaV1 | undefined,
+> {
+  /** Unversioned, not empty; with its version at most 255 bytes. */
+  type: Type
+  /** From 1; the newest one of a type is the one that runs. */
+  version: number
+  /** A required string field of the schema's input. */
+  aggregate: AggregateField<StandardSchemaV1.InferInput<Schema>>
+  /** Any synchronous Standard Schema whose input JSON can carry. */
+  schema: Schema & JsonInput<Schema>
+  busSchema?: BusSchema
+  /** Default false. */
+  ephemeral?: boolean
+  /** By the older version they take: `{1: (data) => …}` on version 2 turns version 1 data into version 2's input. */
+  upcast?: Readonly<Record<number, Upcast<StandardSchemaV1.InferInput<Schema>>>>
+  projector?: "none"
+  /** Default: the one registry of the process. */
+  registry?: Registry
+}
+
+/**
+ * Defines one version of a type of event. The same type and version twice: `ERR_DUPLICATE_DEFINITION`; into a registry
+ * that an open store uses: `ERR_FROZEN`; a type over 255 bytes: `ERR_TOO_LARGE`; anything else that is wrong:
+ * `ERR_INVALID_ARGUMENT`.
+ */
+export function define<
+  const Type extends string,
+  Schema extends StandardSchemaV1,
+  BusSchema extends StandardSchemaV1 | undefined = undefined,
+>(options: DefineOptions<Type, Schema, BusSchema>): Definition<Type, Schema, BusSchema> {
+  checkOptions("define", options, OPTIONS)
+  const { type, version, schema, busSchema, upcast, projector } = options
+  const name = versionedName(type, version)
+  const aggregate = checkName(`define ${name}: aggregate`, options.aggregate)
+  checkSchema(`define ${name}: schema`, schema)
+  if (busSchema !== undefined) checkSchema(`define ${name}: busSchema`, busSchema)
+  checkAggregateField(name, aggregate, schema)
+  if (upcast !== undefined) checkUpcast(name, version, upcast)
+  if (projector !== undefined) checkChoice(`define ${name}: projector`, projector, ["none"], "none")
+  const registry = options.registry ?? defaultRegistry
+  if (!(registry instanceof Registry)) throw invalidArgument(`define ${name}: registry must come from createRegistry()`)
+  const definition: Definition<Type, Schema, BusSchema> = Object.freeze({
+    type,
+    version,
+    name,
+    aggregate,
+    schema,
+    busSchema: busSchema as BusSchema,
+    ephemeral: checkBoolean(`define ${name}: ephemeral`, options.ephemeral, false),
+    upcast: upcast === undefined ? undefined : Object.freeze({ ...upcast }),
+    projector,
+    registry,
+  })
+  registry.add(definition)
+  return definition
+}
+
+/** An empty registry, for stores that should not see each other's definitions. */
+export function createRegistry(): Registry {
+  return new Registry()
+}
+
+/** The definitions that a store knows. While a store that uses it is open, it is frozen. */
+export class Registry {
+  readonly #definitions = new Map<string, AnyDefinition>()
+  readonly #newest = new Map<string, AnyDefinition>()
+  readonly #leases = new Set<Lease>()
+  readonly #abandoned = new FinalizationRegistry<Lease>((lease) => this.release(lease))
+
+  /** By `type.version`, in the order in which they were defined. */
+  get definitions(): ReadonlyMap<string, AnyDefinition> {
+    return this.#definitions
+  }
+
+  /** Whether an open store uses it, so that defining throws `ERR_FROZEN`. */
+  get frozen(): boolean {
+    return this.#leases.size > 0
+  }
+
+  /** @internal */
+  add(definition: AnyDefinition): void {
+    const { name, type, version } = definition
+    if (this.frozen) {
+      throw new SyncError("ERR_FROZEN", `Cannot define ${name}: its registry has been frozen by an open store`, {
+        type: name,
+      })
+    }
+    if (this.#definitions.has(name)) {
+      throw new SyncError("ERR_DUPLICATE_DEFINITION", `${name} is defined already in this registry`, { type: name })
+    }
+    this.#definitions.set(name, definition)
+    const newest = this.#newest.get(type)
+    if (newest === undefined || newest.version < version) this.#newest.set(type, definition)
+  }
+
+  /** @internal The newest version of an unversioned type. */
+  newest(type: string): AnyDefinition | undefined {
+    return this.#newest.get(type)
+  }
+
+  /** @internal Freezes until released. */
+  retain(): Lease {
+    const lease: Lease = { retained: true }
+    this.#leases.add(lease)
+    return lease
+  }
+
+  /** @internal Releases by itself when the store is collected without having been closed. */
+  releaseWith(store: object, lease: Lease): void {
+    this.#abandoned.register(store, lease, lease)
+  }
+
+  /** @internal */
+  release(lease: Lease): void {
+    this.#leases.delete(lease)
+    this.#abandoned.unregister(lease)
+  }
+}
+
+/** @internal One open store's hold on a registry. */
+export interface Lease {
+  readonly retained: true
+}
+
+/** The registry of `define` and `open` where none is named: the library's only state beside its stores. */
+export const defaultRegistry = new Registry()
+
+const OPTIONS = [
+  "type",
+  "version",
+  "aggregate",
+  "schema",
+  "busSchema",
+  "ephemeral",
+  "upcast",
+  "projector",
+  "registry",
+] as const
+
+function versionedName(type: string, version: number): string {
+  checkName("define: type", type)
+  checkInteger(`define ${show(type)}: version`, version, 1)
+  const name = `${type}.${version}`
+  if (exceeds(name, MAX_TYPE_BYTES)) {
+    const size = Buffer.byteLength(name)
+    throw new SyncError("ERR_TOO_LARGE", `The type ${show(name)} has ${size} bytes, the limit is ${MAX_TYPE_BYTES}`, {
+      type: name,
+      size,
+      limit: MAX_TYPE_BYTES,
+    })
+  }
+  return name
+}
+
+function checkSchema(name: string, schema: StandardSchemaV1): void {
+  const candidate = (typeof schema === "object" || typeof schema === "function") && schema !== null
+  if (candidate && typeof schema["~standard"]?.validate === "function") return
+  throw invalidArgument(`${name} must be a Standard Schema (zod, valibot, arktype, effect, …), not ${show(schema)}`)
+}
+
+function checkUpcast(name: string, version: number, upcast: Readonly<Record<number, Upcast>>): void {
+  if (typeof upcast !== "object" || upcast === null) throw invalidArgument(`define ${name}: upcast must be an object`)
+  for (const [from, fn] of Object.entries(upcast)) {
+    const older = Number(from)
+    if (!Number.isSafeInteger(older) || older < 1 || older >= version || typeof fn !== "function") {
+      throw invalidArgument(`define ${name}: upcast must map versions from 1 through ${version - 1} to functions`)
+    }
+  }
+}
+
+/** The run-time side of `AggregateField`, for schemas that can describe themselves as JSON Schema. */
+function checkAggregateField(name: string, aggregate: string, schema: StandardSchemaV1): void {
+  const described = inputJsonSchema(schema)
+  if (described === undefined || described["type"] !== "object") return
+  const { properties, additionalProperties = false } = described
+  if (typeof properties !== "object" || properties === null) return
+  const field = Object.hasOwn(properties, aggregate) ? (properties as Record<string, unknown>)[aggregate] : undefined
+  if (field === undefined) {
+    if (additionalProperties !== false || "patternProperties" in described || "allOf" in described) return
+    throw invalidArgument(`define ${name}: the schema's input has no field ${show(aggregate)} to name the aggregate`)
+  }
+  const type = (field as { type?: unknown }).type
+  if (type === undefined || [type].flat().includes("string")) return
+  throw invalidArgument(`define ${name}: the aggregate field ${show(aggregate)} must be a string in the schema's input`)
+}
+
+function inputJsonSchema(schema: StandardSchemaV1): Record<string, unknown> | undefined {
+  const { jsonSchema } = schema["~standard"] as Partial<StandardJSONSchemaV1.Props>
+  try {
+    return jsonSchema?.input({ target: "draft-2020-12" })
+  } catch {
+    // Converters throw at what JSON Schema cannot express; then the types alone have checked the field.
+    return undefined
+  }
+}

@@ -1,0 +1,130 @@
+/** Every code that a `SyncError` can carry, with what the caller should do about it. `docs/errors.md` is checked against it. */
+export const errorCodes = {
+  // Defining
+  ERR_DUPLICATE_DEFINITION: "Give the definition another type or version, or another registry.",
+  ERR_FROZEN: "Define before the first store of this registry opens, or after the last one is closed.",
+  // Arguments
+  ERR_INVALID_ARGUMENT: "Correct the call: the message names the argument and what it may be.",
+  ERR_UNSUPPORTED_RUNTIME: "Run on a Node, Bun or Deno that offers Node-API level 8 or newer.",
+  // Running
+  ERR_STALE_VERSION: "Run the newest version of the type; older versions can only be replayed.",
+  ERR_WRONG_KIND: "Run recorded definitions; publish ephemeral ones.",
+  ERR_AGGREGATE_REQUIRED: "Put a non-empty string of at most 8 KiB into the data's aggregate field.",
+  ERR_INVALID_DATA: "Correct the data: `issues` holds what its schema found.",
+  ERR_ASYNC_SCHEMA: "Use a schema that validates synchronously.",
+  ERR_TOO_LARGE: "Store large content elsewhere and refer to it, or raise `maxEventBytes`.",
+  ERR_NO_PROJECTOR: 'Give `open` a projector (or the missing upcast), or define with `projector: "none"`.',
+  ERR_ASYNC_PROJECTOR: "Make the projector synchronous.",
+  ERR_IN_PROJECTOR: "Do in a listener, or before the run, what a projector may not do.",
+  ERR_CONFLICT: "Read the present state, decide again, and retry with what was found.",
+  ERR_NOT_OWNER: "Claim the aggregate first, or send the write to its owner.",
+  ERR_IN_TRANSACTION: "End the open transaction first, or open it with `store.transaction`.",
+  ERR_ASYNC_TRANSACTION: "Pass a synchronous function: await before the transaction, not inside it.",
+  // Publishing
+  ERR_OVERFLOW: "Make `convertEvent` faster; read what was dropped from the log, after the named seq.",
+  // Replaying
+  ERR_INVALID_EVENT: "Correct or drop the item: the message names its index and field.",
+  ERR_UNKNOWN_EVENT: "Define the event in this store's registry, or upgrade this program.",
+  ERR_AGGREGATE_MISMATCH: "Correct the event: its data and its envelope name different aggregates.",
+  ERR_REPLAY_DIVERGED: "Stop: two histories of one aggregate exist; find out which one is right.",
+  ERR_SEQUENCE_MISMATCH: "Fetch the events after the last held seq and replay them in order.",
+  // Waiting
+  ERR_BUSY: "Retry later, or raise `busyTimeout`; finish the query that is still open on this connection.",
+  ERR_TIMEOUT: "Retry, with a longer timeout.",
+  ERR_ABORTED: "Nothing: the caller's own signal asked for it.",
+  // The database
+  ERR_CLOSED: "Open the store again; this one was closed.",
+  ERR_READONLY: "Open the store without `readonly`, and check the file's permissions.",
+  ERR_SQLITE: "See `sqliteCode`: a statement of the caller, or the disk, failed.",
+  ERR_NOT_A_DATABASE: "Check the path: the file there is something else.",
+  ERR_CORRUPT: "Restore the file from a copy, or replay the log into a new one.",
+  ERR_SCHEMA_NEWER: "Upgrade syncline: a newer version wrote this file.",
+  ERR_FOREIGN_SCHEMA: "Use another file: a table of another program has one of Syncline's names.",
+  ERR_POISONED: "Close the store, open it again and report the bug: the core met a state that must not exist.",
+} as const
+
+/** The stable code of a `SyncError`; see {@link errorCodes} for what to do about each. */
+export type ErrorCode = keyof typeof errorCodes
+
+/** What a `SyncError` knows beside its code and message; each is present only where it applies. */
+export interface ErrorFields {
+  /** What was required, or is stored: a seq, an epoch, an owner or an aggregate id. */
+  expected?: number | string | null
+  /** What was found in its place. */
+  got?: number | string | null
+  aggregateID?: string
+  /** The event's type, versioned where the version is known: `session.updated.1`. */
+  type?: string
+  seq?: number
+  /** The epoch that is stored, where ownership was refused. */
+  epoch?: number
+  /** The epoch that was offered in its place. */
+  gotEpoch?: number
+  /** What the schema found, in the form of Standard Schema. */
+  issues?: readonly ErrorIssue[]
+  /** SQLite's own name of the error, such as `SQLITE_CONSTRAINT_UNIQUE`. */
+  sqliteCode?: string
+  /** The position of the offending item in the input, from 0. */
+  index?: number
+  /** The offending field of that item. */
+  field?: string
+  /** The bound that was passed, in the unit the message names. */
+  limit?: number
+  /** The size that passed it, in the same unit. */
+  size?: number
+  /** How long the call waited, in milliseconds. */
+  waited?: number
+  /** The error behind this one. */
+  cause?: unknown
+}
+
+/** One finding of a schema. */
+export interface ErrorIssue {
+  readonly message: string
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
+
+/** Every error that the library throws itself. What the caller's own code throws is never wrapped in one. */
+export class SyncError extends Error implements ErrorFields {
+  readonly code: ErrorCode
+  declare readonly expected?: number | string | null
+  declare readonly got?: number | string | null
+  declare readonly aggregateID?: string
+  declare readonly type?: string
+  declare readonly seq?: number
+  declare readonly epoch?: number
+  declare readonly gotEpoch?: number
+  declare readonly issues?: readonly ErrorIssue[]
+  declare readonly sqliteCode?: string
+  declare readonly index?: number
+  declare readonly field?: string
+  declare readonly limit?: number
+  declare readonly size?: number
+  declare readonly waited?: number
+
+  constructor(code: ErrorCode, message: string, fields: ErrorFields = {}) {
+    const { cause, ...others } = fields
+    super(message, "cause" in fields ? { cause } : undefined)
+    this.code = code
+    Object.assign(this, others)
+  }
+
+  static {
+    // On the prototype, as built-in errors have it, so that printing an error does not list its name as a field.
+    Object.defineProperty(this.prototype, "name", { value: "SyncError", configurable: true, writable: true })
+  }
+}
+
+/** @internal The refusal of an argument or an option. */
+export function invalidArgument(message: string, cause?: unknown): SyncError {
+  return new SyncError("ERR_INVALID_ARGUMENT", message, cause === undefined ? {} : { cause })
+}
+
+/** @internal How a message shows a caller's value: short, on one line, and never by running the caller's code. */
+export function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 80 ? `${value.slice(0, 80)}…` : value)
+  if (typeof value === "bigint") return `${value}n`
+  if (typeof value === "function") return "a function"
+  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object"
+  return String(value)
+}

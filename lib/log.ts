@@ -1,0 +1,131 @@
+import { checkAggregateID, checkBoolean, checkInteger, checkOptions, checkSignal } from "./argument"
+import { native, type LogPage } from "./native"
+import { EVENT_WIDTH, lazySerialized, type SerializedEvent } from "./payload"
+import type { ReadContext } from "./read"
+
+/** One step of an aggregate's log. */
+export type LogItem =
+  | { kind: "event"; event: SerializedEvent }
+  /** The events after `after`, through `through`, exist no more. */
+  | { kind: "gap"; aggregateID: string; after: number; through: number }
+  /** Everything through `seq` was removed; `event` is the deletion event, if there was one. */
+  | { kind: "removed"; aggregateID: string; seq: number; event?: SerializedEvent }
+  /** All that was committed when reading began has been read. `seq` is -1 for an empty log. */
+  | { kind: "synced"; aggregateID: string; seq: number }
+
+export interface LogOptions {
+  aggregateID: string
+  /** The last seq that the reader holds. Default -1: none. */
+  after?: number
+  /** Go on after `synced`, with what is committed from then on. Default false. */
+  follow?: boolean
+  /** Ends the iteration, without an error. */
+  signal?: AbortSignal
+}
+
+/** Rows of a page: what a slow consumer costs in memory. */
+const PAGE_ROWS = 256
+
+interface Reading {
+  readonly aggregateID: string
+  readonly after: number
+  readonly follow: boolean
+  /** Aborted by the caller's signal, or because the iterator was returned. */
+  readonly stopped: AbortSignal
+}
+
+/** Pulls pages from the database as they are consumed, from one reader's seq to the present, and on from there. */
+export function log(context: ReadContext, options: LogOptions): AsyncIterableIterator<LogItem, undefined> {
+  context.transactions.assertOpen()
+  const given = checkOptions("log", options, ["aggregateID", "after", "follow", "signal"])
+  const signal = checkSignal(given.signal)
+  const returned = new AbortController()
+  const items = itemsOf(context, {
+    aggregateID: checkAggregateID(given.aggregateID),
+    after: given.after === undefined ? -1 : checkInteger("after", given.after, -1),
+    follow: checkBoolean("follow", given.follow, false),
+    stopped: returned.signal,
+  })
+  const stop = () => returned.abort()
+  if (signal?.aborted) stop()
+  signal?.addEventListener("abort", stop, { once: true })
+  return {
+    async next() {
+      const result = await items.next()
+      if (result.done) signal?.removeEventListener("abort", stop)
+      return result
+    },
+    // A generator alone would answer `return` only after the commit that a pending `next` waits for.
+    return() {
+      signal?.removeEventListener("abort", stop)
+      stop()
+      return items.return(undefined)
+    },
+    [Symbol.asyncIterator]() {
+      return this
+    },
+  }
+}
+
+async function* itemsOf(context: ReadContext, reading: Reading): AsyncGenerator<LogItem, undefined> {
+  const { handle, transactions } = context
+  const { aggregateID, follow, stopped } = reading
+  const { commits } = transactions
+  let { after } = reading
+  let removed = -1
+  let synced = false
+  while (!stopped.aborted) {
+    if (transactions.closed && follow) return
+    transactions.assertOpen()
+    // Read before the watermark: a commit in between wakes the wait at once.
+    const { version } = commits
+    const watermark = native.sequence(handle, aggregateID)
+    for (let done = false; !done;) {
+      const page = native.logPage(handle, aggregateID, after, watermark, PAGE_ROWS)
+      done = page[3]
+      for (const item of pageItems(page, aggregateID)) {
+        // A tombstone is found again until the reader is past it.
+        if (item.kind === "removed" && item.seq <= removed) continue
+        if (item.kind === "removed") removed = item.seq
+        after = Math.max(after, lastSeq(item))
+        yield item
+        if (stopped.aborted) return
+      }
+      if (done || !transactions.closed) continue
+      if (follow) return
+      transactions.assertOpen()
+    }
+    after = Math.max(after, watermark)
+    if (!synced) yield { kind: "synced", aggregateID, seq: watermark }
+    synced = true
+    if (!follow) return
+    await commits.after(version, stopped)
+  }
+}
+
+/** The items of a page in the order of their seqs; what was removed lies before everything else. */
+function* pageItems([events, gaps, removed]: LogPage, aggregateID: string): Generator<LogItem> {
+  if (removed !== null) {
+    const [seq, flat] = removed
+    const item: LogItem = { kind: "removed", aggregateID, seq }
+    if (flat.length > 0) item.event = lazySerialized(flat, 0)
+    yield item
+  }
+  let gap = 0
+  function* gapsBefore(seq: number): Generator<LogItem> {
+    for (; gap < gaps.length && (gaps[gap + 1] as number) < seq; gap += 2) {
+      yield { kind: "gap", aggregateID, after: gaps[gap] as number, through: gaps[gap + 1] as number }
+    }
+  }
+  for (let at = 0; at < events.length; at += EVENT_WIDTH) {
+    const event = lazySerialized(events, at)
+    yield* gapsBefore(event.seq)
+    yield { kind: "event", event }
+  }
+  yield* gapsBefore(Infinity)
+}
+
+function lastSeq(item: LogItem): number {
+  if (item.kind === "event") return item.event.seq
+  return item.kind === "gap" ? item.through : item.seq
+}

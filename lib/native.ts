@@ -1,0 +1,235 @@
+import { SyncError, errorCodes, type ErrorCode, type ErrorFields } from "./errors"
+
+/** One open connection, owned by Rust. */
+export interface Handle {
+  readonly "~native": "handle"
+}
+
+/** One prepared statement of a connection, owned by Rust. */
+export interface StatementHandle {
+  readonly "~native": "statement"
+}
+
+/** One parsed input of a replay, owned by Rust. */
+export interface Batch {
+  readonly "~native": "batch"
+}
+
+/** What native calls return for a recorded event: `[seq, id, created, position, pendingIndex]`. */
+export type Recorded = readonly [seq: number, id: string, created: number, position: number, pendingIndex: number]
+
+/** How `begin` takes the lock. */
+export const MODE = { immediate: 0, deferred: 1, exclusive: 2 } as const
+
+/** Where the connection stands, as `state` tells. */
+export const STATE = { autocommit: 0, transaction: 1, raw: 2, lost: 3 } as const
+
+/** The flags of `run`. */
+export const RUN = {
+  /** Open a frame first; it is rolled back again if this call throws. */
+  begin: 1,
+  /** Run the SQL projector in this call. */
+  project: 2,
+  /** Commit the frame before returning. */
+  commit: 4,
+  /** Assign no seq and store nothing. */
+  unrecorded: 8,
+  /** A JavaScript projector follows: until it is done, the connection refuses what projectors may not do. */
+  guard: 16,
+} as const
+
+/** The kinds of projector that `register` knows. */
+export const PROJECTOR = { missing: 0, none: 1, function: 2, sql: 3 } as const
+
+/** What Rust has to know of a definition; its position in the list of `register` names it from then on. */
+export interface Registration {
+  /** `type.version` */
+  name: string
+  aggregate: string
+  projector: (typeof PROJECTOR)[keyof typeof PROJECTOR]
+  sql: string[]
+  /** JavaScript must see each replayed event before it is applied. */
+  validate: boolean
+  /** Data of this version goes through JavaScript before its projector. */
+  upcast: boolean
+}
+
+export interface OpenOptions {
+  readonly: boolean
+  full: boolean
+  busyTimeout: number
+  maxEventBytes: number
+  log: boolean
+}
+
+/** What `logPage` returns. */
+export type LogPage = readonly [
+  /** Eight values an event. */
+  events: unknown[],
+  /** `after, through` of each gap up to the last event of the page. */
+  gaps: number[],
+  /** The tombstone, with the eight values of its event or none. */
+  removed: [seq: number, event: unknown[]] | null,
+  /** Nothing is left up to `through`. */
+  done: boolean,
+]
+
+/** The exports of the addon. Frames, flags and layouts are described where they are written, in `src/binding`. */
+export interface Binding {
+  open(path: string, options: OpenOptions): Handle
+  close(handle: Handle): void
+  register(handle: Handle, definitions: Registration[]): void
+
+  /** False: the database is busy and `wait` was not asked for. */
+  begin(handle: Handle, mode: number, wait: boolean): boolean
+  /** How many pending events are alive; on failure it has rolled back. */
+  commit(handle: Handle): number
+  rollback(handle: Handle): number
+  state(handle: Handle): number
+
+  run(
+    handle: Handle,
+    flags: number,
+    definition: number,
+    aggregateID: string,
+    data: string,
+    expectedSeq: number,
+    created: number | null,
+    metadata: string | null,
+    owner: string | null,
+  ): Recorded
+  remove(
+    handle: Handle,
+    aggregateID: string,
+    definition: number,
+    data: string | null,
+    created: number | null,
+    owner: string | null,
+  ): Recorded | null
+  claim(handle: Handle, aggregateID: string, owner: string | null, expectedEpoch: number): [string | null, number]
+  owner(handle: Handle, aggregateID: string): [string | null, number] | null
+
+  replayParse(handle: Handle, input: string | Uint8Array | string[]): Batch
+  replayLength(batch: Batch): number
+  /** Eight values an item: index (-1 - index where the stored form must come back), definition, and the event's. */
+  replayPage(handle: Handle, batch: Batch, from: number): [end: number, ...items: unknown[]]
+  /** The stored form of an item's data and metadata. */
+  replaySetData(handle: Handle, batch: Batch, index: number, data: string, metadata: string | null): void
+  replaySetProjected(batch: Batch, index: number, text: string): void
+  replayApply(
+    handle: Handle,
+    batch: Batch,
+    from: number,
+    to: number,
+    owner: string | null,
+    epoch: number,
+    collect: boolean,
+  ): [stop: number, pendingBase: number, ...indices: number[]]
+  replayEvents(handle: Handle, batch: Batch, indices: number[]): unknown[]
+  replayResults(batch: Batch): unknown[]
+
+  read(
+    handle: Handle,
+    aggregateID: string,
+    after: number,
+    before: number,
+    limit: number,
+    descending: boolean,
+  ): unknown[]
+  readAll(handle: Handle, afterPosition: number, limit: number): unknown[]
+  get(handle: Handle, aggregateID: string, seq: number): unknown[]
+  logPage(handle: Handle, aggregateID: string, after: number, through: number, limit: number): LogPage
+  sequence(handle: Handle, aggregateID: string): number
+  sequences(handle: Handle, aggregateIDs: string[] | null): unknown[]
+  aggregates(handle: Handle, prefix: string, after: string, limit: number): unknown[]
+
+  prepare(
+    handle: Handle,
+    sql: string,
+  ): [statement: StatementHandle, reader: boolean, readonly: boolean, parameters: (string | null)[]]
+  /** Five values a column: name, column, table, database, type. */
+  columns(handle: Handle, statement: StatementHandle): (string | null)[]
+  statementRun(
+    handle: Handle,
+    statement: StatementHandle,
+    parameters: unknown[],
+    safeIntegers: boolean,
+  ): [changes: number, lastInsertRowid: number | bigint]
+  /** A generation number, then the values of the row. */
+  statementGet(
+    handle: Handle,
+    statement: StatementHandle,
+    parameters: unknown[],
+    safeIntegers: boolean,
+  ): unknown[] | null
+  /** A generation number, then the values of all rows. */
+  statementAll(handle: Handle, statement: StatementHandle, parameters: unknown[], safeIntegers: boolean): unknown[]
+  cursorOpen(handle: Handle, statement: StatementHandle, parameters: unknown[]): number
+  /** As `statementGet`; null at the end, which closes the cursor. */
+  cursorNext(handle: Handle, statement: StatementHandle, cursor: number, safeIntegers: boolean): unknown[] | null
+  cursorClose(handle: Handle, cursor: number): void
+  exec(handle: Handle, sql: string): void
+  createFunction(handle: Handle, name: string, options: FunctionOptions, fn: (...args: unknown[]) => unknown): void
+}
+
+/** What SQLite is told of a function. */
+export interface FunctionOptions {
+  /** -1: any number. */
+  arguments: number
+  deterministic: boolean
+  directOnly: boolean
+  safeIntegers: boolean
+}
+
+/** The addon. What it throws arrives as a `SyncError`; what the caller's own code threw under it arrives untouched. */
+export const native: Binding = guarded(load())
+
+function load(): Binding {
+  // An addon built for a newer Node-API level than the runtime's does not fail to load: it crashes.
+  const level = Number(process.versions["napi"])
+  if (!(level >= 8)) {
+    throw new SyncError(
+      "ERR_UNSUPPORTED_RUNTIME",
+      `syncline needs Node-API level 8; this runtime has ${process.versions["napi"] ?? "none"}`,
+    )
+  }
+  return require("#native") as Binding
+}
+
+function guarded(binding: Binding): Binding {
+  const wrapped: Record<string, unknown> = {}
+  for (const [name, fn] of Object.entries(binding)) {
+    if (typeof fn === "function") wrapped[name] = translating(fn as (...args: unknown[]) => unknown)
+  }
+  return wrapped as unknown as Binding
+}
+
+function translating(fn: (...args: unknown[]) => unknown): (...args: unknown[]) => unknown {
+  return function call(...args) {
+    try {
+      return fn(...args)
+    } catch (error) {
+      throw isNativeError(error) ? translated(error, call) : error
+    }
+  }
+}
+
+interface NativeError extends Error {
+  code: ErrorCode
+  fields: string
+}
+
+function isNativeError(error: unknown): error is NativeError {
+  return (
+    error instanceof Error &&
+    typeof (error as Partial<NativeError>).fields === "string" &&
+    Object.hasOwn(errorCodes, String((error as Partial<NativeError>).code))
+  )
+}
+
+/** A `SyncError` whose stack begins at the caller of the native function. */
+function translated(error: NativeError, call: (...args: unknown[]) => unknown): SyncError {
+  const made = new SyncError(error.code, error.message, JSON.parse(error.fields) as ErrorFields)
+  Error.captureStackTrace?.(made, call)
+  return made
+}

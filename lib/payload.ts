@@ -1,0 +1,156 @@
+/** One fact, as `run` returns it and projectors receive it. */
+export interface Event<Data = unknown> {
+  id: string
+  /** Unversioned: `session.updated`. */
+  type: string
+  version: number
+  aggregateID: string
+  /** From 0 in each aggregate; -1 where the store does not record. */
+  seq: number
+  /** Milliseconds since 1970; absent where a replayed event had none. */
+  created?: number
+  metadata?: Metadata
+  /** What is stored: the schema's input, parsed from the stored text when first read. */
+  data: Data
+}
+
+/** One fact on the wire and in exports. */
+export interface SerializedEvent<Data = unknown> {
+  id: string
+  /** Versioned: `session.updated.1`. */
+  type: string
+  seq: number
+  aggregateID: string
+  /** Parsed from the stored text when first read. */
+  data: Data
+  /** Milliseconds since 1970; absent where a replayed event had none. */
+  created?: number
+  metadata?: Metadata
+}
+
+/** A serialized event with its place in this file's order of commits; `readAll` returns these. */
+export interface PositionedEvent<Data = unknown> extends SerializedEvent<Data> {
+  position: number
+}
+
+/** What travels with an event beside its data: any JSON object (causation, correlation, anything). */
+export type Metadata = { [key: string]: unknown }
+
+/** @internal How many values stand for one event in the flat arrays that cross the native boundary. */
+export const EVENT_WIDTH = 8
+
+/** @internal An event whose `data` is parsed from `text` when first read. */
+export function lazyEvent(
+  id: string,
+  type: string,
+  version: number,
+  aggregateID: string,
+  seq: number,
+  created: number | null,
+  metadata: string | null,
+  text: string,
+): Event {
+  const event = { id, type, version, aggregateID, seq } as Event
+  if (created !== null) event.created = created
+  if (metadata !== null) event.metadata = JSON.parse(metadata) as Metadata
+  return withLazyData(event, text)
+}
+
+/** @internal The serialized event that stands at `at` in a flat array. */
+export function lazySerialized(flat: readonly unknown[], at: number): SerializedEvent {
+  const event = {
+    id: flat[at] as string,
+    type: flat[at + 1] as string,
+    seq: flat[at + 2] as number,
+    aggregateID: flat[at + 3] as string,
+  } as SerializedEvent
+  withLazyData(event, flat[at + 6] as string)
+  const created = flat[at + 4] as number | null
+  const metadata = flat[at + 5] as string | null
+  if (created !== null) event.created = created
+  if (metadata !== null) event.metadata = JSON.parse(metadata) as Metadata
+  return event
+}
+
+/** @internal The same with its position. */
+export function lazyPositioned(flat: readonly unknown[], at: number): PositionedEvent {
+  const event = lazySerialized(flat, at) as PositionedEvent
+  event.position = flat[at + 7] as number
+  return event
+}
+
+/** @internal Gives `target` an own, enumerable `data` that is parsed from `text` when first read. */
+export function withLazyData<T extends { data: unknown }>(target: T, text: string): T {
+  Object.defineProperty(target, "data", LazyData.descriptor)
+  new LazyData(target, text)
+  return target
+}
+
+/**
+ * @internal The JSON text of an event that a caller hands back. Data that nobody has read yet goes out as the text it
+ * came in, without being parsed and written again. `undefined` where JSON has no text for the value.
+ */
+export function serialize(item: object): string | undefined {
+  const text = LazyData.unread(item)
+  if (text === undefined) return JSON.stringify(item) as string | undefined
+  const { id, type, seq, aggregateID, created, metadata } = item as SerializedEvent
+  return `${JSON.stringify({ id, type, seq, aggregateID, created, metadata }).slice(0, -1)},"data":${text}}`
+}
+
+/** @internal Whether arrays and objects nest deeper than `limit` in a valid JSON text. */
+export function nestsDeeperThan(limit: number, text: string): boolean {
+  let depth = 0
+  let quoted = false
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at]
+    if (char === '"') quoted = !quoted
+    else if (quoted) at += char === "\\" ? 1 : 0
+    else if (char === "[" || char === "{") depth++
+    else if (char === "]" || char === "}") depth--
+    if (depth > limit) return true
+  }
+  return false
+}
+
+class Stamped {
+  constructor(target: object) {
+    return target
+  }
+}
+
+class Parsed {
+  constructor(readonly value: unknown) {}
+}
+
+/**
+ * Stamps the text onto a plain object as a private field. One accessor shared by all events keeps them in one hidden
+ * class: a getter of its own for each event, or a WeakMap, takes three to six times as long.
+ */
+class LazyData extends Stamped {
+  #content: string | Parsed
+
+  constructor(target: object, text: string) {
+    super(target)
+    this.#content = text
+  }
+
+  static unread(item: object): string | undefined {
+    if (!(#content in item) || typeof item.#content !== "string") return undefined
+    return Object.getOwnPropertyDescriptor(item, "data")?.get === LazyData.descriptor.get ? item.#content : undefined
+  }
+
+  static readonly descriptor: PropertyDescriptor & ThisType<LazyData> = {
+    enumerable: true,
+    configurable: true,
+    get() {
+      const content = this.#content
+      if (typeof content !== "string") return content.value
+      const parsed = new Parsed(JSON.parse(content))
+      this.#content = parsed
+      return parsed.value
+    },
+    set(value: unknown) {
+      this.#content = new Parsed(value)
+    },
+  }
+}

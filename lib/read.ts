@@ -1,0 +1,149 @@
+import { MAX_SEQ, checkAggregateID, checkChoice, checkInteger, checkOptions, checkText } from "./argument"
+import { invalidArgument, show } from "./errors"
+import { native } from "./native"
+import type { Ownership } from "./owner"
+import { EVENT_WIDTH, lazyPositioned, lazySerialized, type PositionedEvent, type SerializedEvent } from "./payload"
+import type { WriteContext } from "./run"
+
+export interface ReadOptions {
+  /** Only events with a greater seq. Default -1: from the start. */
+  after?: number
+  /** Only events with a smaller seq. */
+  before?: number
+  /** Default: all of them. */
+  limit?: number
+  /** By seq. Default "asc". */
+  order?: "asc" | "desc"
+}
+
+export interface ReadAllOptions {
+  /** Only events committed after this position. Default 0: from the start. */
+  afterPosition?: number
+  limit: number
+}
+
+export interface AggregatesOptions {
+  /** Only ids that begin with it. */
+  prefix?: string
+  /** Only ids that come after it, in the order of their UTF-8 bytes. */
+  after?: string
+  /** Default: all of them. */
+  limit?: number
+}
+
+/** One aggregate in the list of them. */
+export interface AggregateSummary extends Ownership {
+  aggregateID: string
+  /** The last one; never lowered. */
+  seq: number
+}
+
+/** What reading needs of a store. */
+export type ReadContext = Pick<WriteContext, "handle" | "transactions">
+
+/** Rows asked for at once; a page is bounded by its bytes too. */
+export const PAGE_ROWS = 1_000
+
+/** The stored events of one aggregate. */
+export function read(
+  { handle, transactions }: ReadContext,
+  aggregateID: string,
+  options?: ReadOptions,
+): SerializedEvent[] {
+  transactions.assertOpen()
+  checkAggregateID(aggregateID)
+  const given = checkOptions("read", options, ["after", "before", "limit", "order"])
+  const limit = given.limit === undefined ? Infinity : checkInteger("limit", given.limit, 0)
+  const descending = checkChoice("order", given.order, ["asc", "desc"], "asc") === "desc"
+  let after = given.after === undefined ? -1 : checkInteger("after", given.after, -1)
+  let before = given.before === undefined ? -1 : checkInteger("before", given.before, 0)
+  return paged(limit, lazySerialized, (rows, last) => {
+    if (last !== undefined && descending) before = last.seq
+    else if (last !== undefined) after = last.seq
+    // Nothing lies before the first event, and -1 would mean no bound.
+    return before === 0 ? [] : native.read(handle, aggregateID, after, before, rows, descending)
+  })
+}
+
+/** All stored events, in the order of their commits. */
+export function readAll({ handle, transactions }: ReadContext, options: ReadAllOptions): PositionedEvent[] {
+  transactions.assertOpen()
+  const given = checkOptions("readAll", options, ["afterPosition", "limit"])
+  const limit = checkInteger("limit", given.limit, 0)
+  let after = given.afterPosition === undefined ? 0 : checkInteger("afterPosition", given.afterPosition, 0)
+  return paged(limit, lazyPositioned, (rows, last) => {
+    if (last !== undefined) after = last.position
+    return native.readAll(handle, after, rows)
+  })
+}
+
+export function get(
+  { handle, transactions }: ReadContext,
+  aggregateID: string,
+  seq: number,
+): SerializedEvent | undefined {
+  transactions.assertOpen()
+  const flat = native.get(handle, checkAggregateID(aggregateID), checkInteger("seq", seq, 0, MAX_SEQ))
+  return flat.length === 0 ? undefined : lazySerialized(flat, 0)
+}
+
+export function sequence({ handle, transactions }: ReadContext, aggregateID: string): number {
+  transactions.assertOpen()
+  return native.sequence(handle, checkAggregateID(aggregateID))
+}
+
+export function sequences({ handle, transactions }: ReadContext, aggregateIDs?: Iterable<string>): Map<string, number> {
+  transactions.assertOpen()
+  const flat = native.sequences(handle, aggregateIDs === undefined ? null : checkedIDs(aggregateIDs))
+  const found = new Map<string, number>()
+  for (let at = 0; at < flat.length; at += 2) found.set(flat[at] as string, flat[at + 1] as number)
+  return found
+}
+
+/** The aggregates of the log, ordered by id. */
+export function aggregates({ handle, transactions }: ReadContext, options?: AggregatesOptions): AggregateSummary[] {
+  transactions.assertOpen()
+  const given = checkOptions("aggregates", options, ["prefix", "after", "limit"])
+  const prefix = given.prefix === undefined ? "" : checkText("prefix", given.prefix)
+  const limit = given.limit === undefined ? Infinity : checkInteger("limit", given.limit, 0)
+  let after = given.after === undefined ? "" : checkText("after", given.after)
+  const list: AggregateSummary[] = []
+  while (list.length < limit) {
+    const flat = native.aggregates(handle, prefix, after, Math.min(limit - list.length, PAGE_ROWS))
+    if (flat.length === 0) break
+    for (let at = 0; at < flat.length; at += 4) list.push(summary(flat, at))
+    after = (list.at(-1) as AggregateSummary).aggregateID
+  }
+  return list
+}
+
+/** Asks for pages until `limit` is reached or nothing is left. A short page is no sign of the end. */
+function paged<T>(
+  limit: number,
+  make: (flat: readonly unknown[], at: number) => T,
+  page: (rows: number, last: T | undefined) => readonly unknown[],
+): T[] {
+  const events: T[] = []
+  while (events.length < limit) {
+    const flat = page(Math.min(limit - events.length, PAGE_ROWS), events.at(-1))
+    if (flat.length === 0) break
+    for (let at = 0; at < flat.length; at += EVENT_WIDTH) events.push(make(flat, at))
+  }
+  return events
+}
+
+function checkedIDs(aggregateIDs: Iterable<string>): string[] {
+  if (typeof aggregateIDs === "string" || typeof aggregateIDs?.[Symbol.iterator] !== "function") {
+    throw invalidArgument(`sequences needs an iterable of aggregate ids, not ${show(aggregateIDs)}`)
+  }
+  return [...aggregateIDs].map(checkAggregateID)
+}
+
+function summary(flat: readonly unknown[], at: number): AggregateSummary {
+  return {
+    aggregateID: flat[at] as string,
+    seq: flat[at + 1] as number,
+    owner: flat[at + 2] as string | null,
+    epoch: flat[at + 3] as number,
+  }
+}

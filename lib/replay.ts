@@ -1,0 +1,272 @@
+import { checkBoolean, checkInteger, checkOptions, checkOwner, checkSignal } from "./argument"
+import { SyncError, invalidArgument, show } from "./errors"
+import type { LogItem } from "./log"
+import { PROJECTOR, native, type Batch } from "./native"
+import { EVENT_WIDTH, lazyEvent, serialize, type Event, type SerializedEvent } from "./payload"
+import type { Target } from "./project"
+import { isThenable, quiet } from "./promise"
+import type { AsyncOptions, WriteContext } from "./run"
+import { validated } from "./schema"
+
+export interface ReplayOptions {
+  /** Deliver to listeners what was applied. Default false. */
+  publish?: boolean
+  /** The owner that the events come from: claims what nobody owns, refuses what another owns (`ERR_NOT_OWNER`). */
+  owner?: string
+  /** A lower one than is stored is refused (`ERR_NOT_OWNER`), a higher one adopted. */
+  epoch?: number
+}
+
+export type ReplayAsyncOptions = ReplayOptions & AsyncOptions
+
+/** What a replay did to one aggregate. */
+export interface ReplayResult {
+  aggregateID: string
+  /** How many events were new. */
+  applied: number
+  /** How many were held already, or lie in a known gap. */
+  duplicate: number
+  /** The last seq held now. */
+  seq: number
+}
+
+/** Events and log items, as objects; or their JSON text or its UTF-8 bytes, as one array or one a line. */
+export type ReplayInput = Iterable<SerializedEvent | LogItem> | string | Uint8Array
+
+interface Settings {
+  readonly publish: boolean
+  readonly owner: string | null
+  /** -1: not asked. */
+  readonly epoch: number
+}
+
+/** An item that JavaScript has checked before it is applied. */
+interface Checked {
+  readonly target: Target
+  readonly event: Event
+  readonly text: string
+  /** What the projector receives. */
+  readonly output: unknown
+}
+
+interface Page {
+  readonly end: number
+  readonly items: ReadonlyMap<number, Checked>
+  /** Why the item at `end` cannot be applied; those before it are first, so that the first error is the one thrown. */
+  readonly failure: { readonly error: unknown } | undefined
+}
+
+/** The reader's act: whole batches, each item through the same checks in the same order. */
+export class Replayer {
+  constructor(private readonly context: WriteContext) {}
+
+  replay(item: SerializedEvent | LogItem, options?: ReplayOptions): ReplayResult {
+    const { batch, settings } = this.#begin("replay", [item], options, REPLAY_OPTIONS)
+    return this.context.transactions.write(() => this.#apply(batch, settings))[0] as ReplayResult
+  }
+
+  replayAll(input: ReplayInput, options?: ReplayOptions): ReplayResult[] {
+    const { batch, settings } = this.#begin("replayAll", input, options, REPLAY_OPTIONS)
+    return this.context.transactions.write(() => this.#apply(batch, settings))
+  }
+
+  async replayAllAsync(input: ReplayInput, options?: ReplayAsyncOptions): Promise<ReplayResult[]> {
+    const { batch, settings } = this.#begin("replayAllAsync", input, options, REPLAY_ASYNC_OPTIONS)
+    if (this.context.transactions.active) {
+      throw new SyncError("ERR_IN_TRANSACTION", "replayAllAsync inside a transaction would wait for that transaction")
+    }
+    return this.context.queue.enqueue(() => this.#apply(batch, settings), checkSignal(options?.signal))
+  }
+
+  /** Reads the whole input and checks its shapes, before anything is locked. */
+  #begin(
+    call: string,
+    input: ReplayInput,
+    options: ReplayAsyncOptions | undefined,
+    names: readonly string[],
+  ): { batch: Batch; settings: Settings } {
+    this.context.transactions.assertUsable(call)
+    const settings = replaySettings(call, options, names)
+    if (!this.context.record) throw invalidArgument(`${call} needs a store that records (record: true)`)
+    const collected = collect(call, input)
+    // The iterable is the caller's code: it may have closed the store.
+    this.context.transactions.assertUsable(call)
+    return { batch: native.replayParse(this.context.handle, collected), settings }
+  }
+
+  #apply(batch: Batch, settings: Settings): ReplayResult[] {
+    const length = native.replayLength(batch)
+    for (let from = 0; from < length;) {
+      const page = this.#check(batch, from)
+      this.#applyPage(batch, from, page, settings)
+      if (page.failure !== undefined) throw page.failure.error
+      from = page.end
+    }
+    return results(native.replayResults(batch))
+  }
+
+  /** Parses, upcasts and validates the next items, as many as Rust hands out at once. */
+  #check(batch: Batch, from: number): Page {
+    const [end, ...flat] = native.replayPage(this.context.handle, batch, from)
+    const items = new Map<number, Checked>()
+    for (let at = 0; at < flat.length; at += EVENT_WIDTH) {
+      const flagged = flat[at] as number
+      const index = flagged < 0 ? -1 - flagged : flagged
+      try {
+        items.set(index, this.#checkItem(batch, index, flagged < 0, flat, at))
+      } catch (error) {
+        return { end: index, items, failure: { error } }
+      }
+    }
+    return { end, items, failure: undefined }
+  }
+
+  #checkItem(batch: Batch, index: number, rewrite: boolean, flat: readonly unknown[], at: number): Checked {
+    const target = this.context.projections.targets[flat[at + 1] as number] as Target
+    const given = flat[at + 7] as string
+    const parsed: unknown = JSON.parse(given)
+    const text = rewrite ? JSON.stringify(parsed) : given
+    const event = eventAt(target, flat, at, text)
+    if (rewrite) {
+      const metadata = event.metadata === undefined ? null : JSON.stringify(event.metadata)
+      native.replaySetData(this.context.handle, batch, index, text, metadata)
+    }
+    const input = upcast(target, parsed)
+    const projected = target.upcasts.length > 0 ? JSON.stringify(input) : text
+    if (target.upcasts.length > 0 && target.kind === PROJECTOR.sql) native.replaySetProjected(batch, index, projected)
+    const { aggregateID, seq } = event
+    const subject = { type: target.definition.name, aggregateID, seq, index }
+    const { validate } = this.context
+    const output = validate === "never" ? input : validated(target.effective.schema, input, projected, subject)
+    return { target, event, text, output }
+  }
+
+  #applyPage(batch: Batch, from: number, page: Page, { publish, owner, epoch }: Settings): void {
+    for (let at = from; at < page.end;) {
+      const [stop, pending, ...applied] = native.replayApply(
+        this.context.handle,
+        batch,
+        at,
+        page.end,
+        owner,
+        epoch,
+        publish,
+      )
+      if (publish) this.#hold(batch, pending, applied, page)
+      for (const index of applied) this.#project(page.items.get(index))
+      at = stop
+    }
+  }
+
+  #project(item: Checked | undefined): void {
+    const apply = item?.target.apply
+    if (item === undefined || apply === undefined) return
+    const { tx, transactions } = this.context
+    const { target, output, event } = item
+    transactions.projecting(target.definition.name, () => apply(tx() as never, output as never, event as Event<never>))
+  }
+
+  /** Puts applied events among those that wait for the commit; those that needed no check are fetched for it. */
+  #hold(batch: Batch, pending: number, applied: readonly number[], page: Page): void {
+    const unseen = applied.filter((index) => !page.items.has(index))
+    const fetched = unseen.length > 0 ? native.replayEvents(this.context.handle, batch, unseen) : []
+    let next = 0
+    applied.forEach((index, k) => {
+      const item = page.items.get(index) ?? this.#unchecked(fetched, EVENT_WIDTH * next++)
+      this.context.transactions.hold(pending + k, { event: item.event, text: item.text })
+    })
+  }
+
+  #unchecked(flat: readonly unknown[], at: number): Pick<Checked, "event" | "text"> {
+    const target = this.context.projections.targets[flat[at + 1] as number] as Target
+    const text = flat[at + 7] as string
+    return { event: eventAt(target, flat, at, text), text }
+  }
+}
+
+const REPLAY_OPTIONS = ["publish", "owner", "epoch"]
+const REPLAY_ASYNC_OPTIONS = [...REPLAY_OPTIONS, "signal"]
+
+function replaySettings(call: string, options: ReplayAsyncOptions | undefined, names: readonly string[]): Settings {
+  const { publish, owner, epoch } = checkOptions(call, options, names)
+  return {
+    publish: checkBoolean("publish", publish, false),
+    owner: checkOwner("owner", owner),
+    epoch: epoch === undefined ? -1 : checkInteger("epoch", epoch, 0),
+  }
+}
+
+function collect(call: string, input: ReplayInput): string | Uint8Array | string[] {
+  if (typeof input === "string") return escapeLoneSurrogates(input)
+  if (input instanceof Uint8Array) return input
+  if (typeof (input as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] !== "function") {
+    throw invalidArgument(`${call} needs an iterable of events, JSON text or bytes, not ${show(input)}`)
+  }
+  const texts: string[] = []
+  for (const item of input) texts.push(itemText(item, texts.length))
+  return texts
+}
+
+function itemText(item: unknown, index: number): string {
+  // Text that is no object either: Rust names what an item must be, in one place for all inputs.
+  if (typeof item !== "object" || item === null) return JSON.stringify(show(item))
+  try {
+    return logItemText(item as Partial<LogItem>) ?? serialize(item) ?? "null"
+  } catch (error) {
+    throw new SyncError("ERR_INVALID_EVENT", `Invalid event at index ${index}: it has no JSON text`, {
+      index,
+      cause: error,
+    })
+  }
+}
+
+/** Most log items hold nothing but an event, whose text may still be at hand. */
+function logItemText(item: Partial<LogItem>): string | undefined {
+  if (item.kind !== "event" || typeof item.event !== "object" || item.event === null) return undefined
+  return serialize(item.event)
+}
+
+/** JSON text may hold lone surrogates as JavaScript strings do; UTF-8 cannot, but JSON's own escapes can. */
+function escapeLoneSurrogates(text: string): string {
+  if (text.isWellFormed()) return text
+  return text.replace(/\p{Surrogate}/gu, (unit) => `\\u${unit.charCodeAt(0).toString(16)}`)
+}
+
+function eventAt({ definition }: Target, flat: readonly unknown[], at: number, text: string): Event {
+  return lazyEvent(
+    flat[at + 3] as string,
+    definition.type,
+    definition.version,
+    flat[at + 4] as string,
+    flat[at + 2] as number,
+    flat[at + 5] as number | null,
+    flat[at + 6] as string | null,
+    text,
+  )
+}
+
+function upcast({ upcasts, definition }: Target, data: unknown): unknown {
+  let input = data
+  for (const step of upcasts) {
+    input = step(input)
+    if (!isThenable(input)) continue
+    quiet(input)
+    throw new SyncError("ERR_ASYNC_PROJECTOR", `An upcast of ${definition.name} returned a promise`, {
+      type: definition.name,
+    })
+  }
+  return input
+}
+
+function results(flat: readonly unknown[]): ReplayResult[] {
+  const list: ReplayResult[] = []
+  for (let at = 0; at < flat.length; at += 4) {
+    list.push({
+      aggregateID: flat[at] as string,
+      applied: flat[at + 1] as number,
+      duplicate: flat[at + 2] as number,
+      seq: flat[at + 3] as number,
+    })
+  }
+  return list
+}

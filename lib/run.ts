@@ -1,0 +1,318 @@
+import {
+  MAX_AGGREGATE_ID_BYTES,
+  checkAggregateID,
+  checkBoolean,
+  checkInteger,
+  checkOptions,
+  checkSignal,
+  exceeds,
+} from "./argument"
+import type { AnyDefinition } from "./define"
+import { SyncError, invalidArgument, show } from "./errors"
+import { PROJECTOR, RUN, native, type Handle, type Recorded } from "./native"
+import { lazyEvent, type Event, type Metadata } from "./payload"
+import type { Projections, Target } from "./project"
+import type { WriteQueue } from "./queue"
+import { assertCarried, invalidData, validated, type ValidationMode } from "./schema"
+import type { Transactions } from "./transaction"
+
+export interface RunOptions {
+  /** Default true. */
+  publish?: boolean
+  /** The last seq of the aggregate that the caller saw, -1 for none. Another one is there: `ERR_CONFLICT`. */
+  expectedSeq?: number
+  /** Milliseconds since 1970; default: now. */
+  created?: number
+  /** A JSON object that travels with the event. */
+  metadata?: Metadata
+}
+
+export interface AsyncOptions {
+  /** Gives up waiting: `ERR_ABORTED`. */
+  signal?: AbortSignal
+}
+
+export type RunAsyncOptions = RunOptions & AsyncOptions
+
+export interface RemoveOptions<D extends AnyDefinition = AnyDefinition> {
+  /** The deletion event, recorded after what is erased and kept for readers who were away. */
+  event?: readonly [definition: D, data: unknown]
+}
+
+/** What the stages that write share. */
+export interface WriteContext {
+  readonly handle: Handle
+  readonly transactions: Transactions
+  readonly queue: WriteQueue
+  readonly projections: Projections
+  readonly validate: ValidationMode
+  readonly record: boolean
+  readonly owner: string | null
+  /** In UTF-8 bytes. */
+  readonly maxEventBytes: number
+  /** The argument of projectors and transaction functions. */
+  readonly tx: () => unknown
+}
+
+/** An event that has passed every check that needs no lock. */
+interface Prepared {
+  readonly index: number
+  readonly target: Target
+  readonly aggregateID: string
+  readonly text: string
+  /** What the projector receives. */
+  readonly output: unknown
+}
+
+interface Envelope {
+  readonly publish: boolean
+  /** -2: not asked. */
+  readonly expectedSeq: number
+  readonly created: number | null
+  readonly metadata: string | null
+}
+
+const ANY_SEQ = -2
+
+/** The writer's act. Checks come first; what is left to do under the lock is the same for all callers. */
+export class Runner {
+  constructor(private readonly context: WriteContext) {}
+
+  run(definition: AnyDefinition, data: unknown, options?: RunOptions): Event {
+    this.context.transactions.assertUsable("run")
+    const prepared = this.#prepare(definition, data)
+    return this.#recordAlone(prepared, this.#envelope("run", options, RUN_OPTIONS))
+  }
+
+  runAll(events: readonly (readonly [AnyDefinition, unknown])[], options?: RunOptions): Event[] {
+    this.context.transactions.assertUsable("runAll")
+    const { prepared, envelope } = this.#prepareAll("runAll", events, options, RUN_OPTIONS)
+    if (prepared.length === 0) return []
+    return this.context.transactions.write(() => this.#recordAll(prepared, envelope))
+  }
+
+  async runAsync(definition: AnyDefinition, data: unknown, options?: RunAsyncOptions): Promise<Event> {
+    this.#assertMayWait("runAsync")
+    const prepared = this.#prepare(definition, data)
+    const envelope = this.#envelope("runAsync", options, RUN_ASYNC_OPTIONS)
+    return this.context.queue.enqueue(() => this.#record(prepared, envelope), checkSignal(options?.signal))
+  }
+
+  async runAllAsync(
+    events: readonly (readonly [AnyDefinition, unknown])[],
+    options?: RunAsyncOptions,
+  ): Promise<Event[]> {
+    this.#assertMayWait("runAllAsync")
+    const { prepared, envelope } = this.#prepareAll("runAllAsync", events, options, RUN_ASYNC_OPTIONS)
+    const signal = checkSignal(options?.signal)
+    if (prepared.length === 0) return []
+    return this.context.queue.enqueue(() => this.#recordAll(prepared, envelope), signal)
+  }
+
+  remove(aggregateID: string, options?: RemoveOptions): void {
+    const { handle, transactions, owner } = this.context
+    transactions.assertUsable("remove")
+    checkAggregateID(aggregateID)
+    this.#assertRecording("remove")
+    const { event } = checkOptions("remove", options, ["event"])
+    const prepared = event === undefined ? undefined : this.#prepareDeletion(aggregateID, event)
+    transactions.write(() => {
+      const { index = -1, text = null } = prepared ?? {}
+      const recorded = native.remove(handle, aggregateID, index, text, null, owner)
+      if (recorded !== null && prepared !== undefined) this.#finish(prepared, UNASKED, recorded)
+    })
+  }
+
+  #prepare(definition: AnyDefinition, data: unknown): Prepared {
+    const index = this.context.projections.runnable(definition)
+    const target = this.context.projections.targets[index] as Target
+    const { name, aggregate, schema } = definition
+    const text = stringified(data, definition)
+    this.#assertSize(text, name)
+    const parsed: unknown = JSON.parse(text)
+    const subject = { type: name, aggregateID: aggregateOf(parsed, aggregate, name) }
+    const { validate } = this.context
+    if (validate === "strict") assertCarried(data, parsed, text, subject)
+    const output = validate === "never" ? parsed : validated(schema, parsed, text, subject)
+    if (target.kind === PROJECTOR.missing) {
+      throw new SyncError("ERR_NO_PROJECTOR", `No projector for ${name}`, { type: name })
+    }
+    return { index, target, aggregateID: subject.aggregateID, text, output }
+  }
+
+  #prepareAll(
+    call: string,
+    events: readonly (readonly [AnyDefinition, unknown])[],
+    options: RunOptions | undefined,
+    names: readonly string[],
+  ): { prepared: Prepared[]; envelope: Envelope } {
+    if (!Array.isArray(events) || !events.every((event) => Array.isArray(event) && event.length === 2)) {
+      throw invalidArgument(`${call} needs an array of [definition, data] pairs`)
+    }
+    const prepared = events.map(([definition, data]) => this.#prepare(definition, data))
+    const envelope = this.#envelope(call, options, names)
+    if (envelope.expectedSeq !== ANY_SEQ && new Set(prepared.map((event) => event.aggregateID)).size > 1) {
+      throw invalidArgument(`${call}: expectedSeq is for events of one aggregate`)
+    }
+    return { prepared, envelope }
+  }
+
+  #prepareDeletion(aggregateID: string, event: RemoveOptions["event"]): Prepared {
+    if (!Array.isArray(event) || event.length !== 2) throw invalidArgument("remove: event must be [definition, data]")
+    const prepared = this.#prepare(event[0] as AnyDefinition, event[1])
+    if (prepared.aggregateID === aggregateID) return prepared
+    const { name, aggregate } = prepared.target.definition
+    throw new SyncError(
+      "ERR_AGGREGATE_MISMATCH",
+      `The deletion event ${name} has data.${aggregate} "${prepared.aggregateID}", not "${aggregateID}"`,
+      { type: name, aggregateID, expected: aggregateID, got: prepared.aggregateID },
+    )
+  }
+
+  #envelope(call: string, options: RunAsyncOptions | undefined, names: readonly string[]): Envelope {
+    if (options === undefined) return UNASKED
+    const { publish, expectedSeq, created, metadata } = checkOptions(call, options, names)
+    if (expectedSeq !== undefined) this.#assertRecording("expectedSeq")
+    return {
+      publish: checkBoolean("publish", publish, true),
+      expectedSeq: expectedSeq === undefined ? ANY_SEQ : checkInteger("expectedSeq", expectedSeq, -1),
+      created: created === undefined ? null : checkInteger("created", created, Number.MIN_SAFE_INTEGER),
+      metadata: metadata === undefined ? null : stringifiedMetadata(metadata),
+    }
+  }
+
+  /** One event in a frame of its own, in as few native calls as its projector allows. */
+  #recordAlone(prepared: Prepared, envelope: Envelope): Event {
+    const { transactions } = this.context
+    transactions.beforeFrame()
+    if (prepared.target.kind !== PROJECTOR.function) {
+      const recorded = this.#native(prepared, envelope, RUN.begin | RUN.project | RUN.commit)
+      const event = asEvent(prepared, envelope, recorded)
+      transactions.recorded(recorded[4], envelope.publish ? { event, text: prepared.text } : null)
+      return event
+    }
+    const recorded = this.#native(prepared, envelope, RUN.begin | RUN.guard)
+    transactions.entered()
+    return transactions.inside(() => this.#finish(prepared, envelope, recorded))
+  }
+
+  /** One event in the frame that is open. */
+  #record(prepared: Prepared, envelope: Envelope): Event {
+    const step = prepared.target.kind === PROJECTOR.function ? RUN.guard : RUN.project
+    return this.#finish(prepared, envelope, this.#native(prepared, envelope, step))
+  }
+
+  #recordAll(prepared: readonly Prepared[], envelope: Envelope): Event[] {
+    // Only the first event can expect the seq that the caller saw.
+    const later = { ...envelope, expectedSeq: ANY_SEQ }
+    return prepared.map((event, index) => this.#record(event, index === 0 ? envelope : later))
+  }
+
+  #native({ index, aggregateID, text }: Prepared, envelope: Envelope, flags: number): Recorded {
+    const { handle, record, owner } = this.context
+    const { expectedSeq, created, metadata } = envelope
+    const all = record ? flags : flags | RUN.unrecorded
+    return native.run(handle, all, index, aggregateID, text, expectedSeq, created, metadata, owner)
+  }
+
+  /** What follows the recording: the event, its place among what will be published, its JavaScript projector. */
+  #finish(prepared: Prepared, envelope: Envelope, recorded: Recorded): Event {
+    const { transactions, tx } = this.context
+    const { target, output, text } = prepared
+    const event = asEvent(prepared, envelope, recorded)
+    transactions.hold(recorded[4], envelope.publish ? { event, text } : null)
+    const { apply } = target
+    if (apply !== undefined) {
+      transactions.projecting(target.definition.name, () =>
+        apply(tx() as never, output as never, event as Event<never>),
+      )
+    }
+    return event
+  }
+
+  #assertMayWait(call: string): void {
+    const { transactions } = this.context
+    transactions.assertUsable(call)
+    if (!transactions.active) return
+    throw new SyncError("ERR_IN_TRANSACTION", `${call} inside a transaction would wait for that transaction itself`)
+  }
+
+  #assertRecording(what: string): void {
+    if (!this.context.record) throw invalidArgument(`${what} needs a store that records (record: true)`)
+  }
+
+  #assertSize(text: string, name: string): void {
+    const limit = this.context.maxEventBytes
+    if (!exceeds(text, limit)) return
+    const size = Buffer.byteLength(text)
+    throw new SyncError("ERR_TOO_LARGE", `The data of ${name} has ${size} bytes, the limit is ${limit}`, {
+      type: name,
+      size,
+      limit,
+    })
+  }
+}
+
+const UNASKED: Envelope = { publish: true, expectedSeq: ANY_SEQ, created: null, metadata: null }
+const RUN_OPTIONS = ["publish", "expectedSeq", "created", "metadata"]
+const RUN_ASYNC_OPTIONS = [...RUN_OPTIONS, "signal"]
+
+function asEvent(prepared: Prepared, envelope: Envelope, [seq, id, created]: Recorded): Event {
+  const { type, version } = prepared.target.definition
+  return lazyEvent(id, type, version, prepared.aggregateID, seq, created, envelope.metadata, prepared.text)
+}
+
+function stringified(data: unknown, { name, aggregate }: AnyDefinition): string {
+  if (typeof data !== "object" || data === null) throw aggregateRequired(name, aggregate, data)
+  const subject = { type: name, aggregateID: shownAggregate(data, aggregate) }
+  let text
+  try {
+    text = JSON.stringify(data) as string | undefined
+  } catch (error) {
+    throw invalidData(subject, "JSON cannot carry it (cyclic, too deep, or a bigint)", { cause: error })
+  }
+  if (text === undefined) throw invalidData(subject, "it has no JSON text")
+  return text
+}
+
+/** The aggregate of what is stored, which `toJSON` may have made different from what was given. */
+function aggregateOf(parsed: unknown, aggregate: string, name: string): string {
+  const id = ownField(parsed, aggregate)
+  if (typeof id !== "string" || id === "" || !id.isWellFormed() || exceeds(id, MAX_AGGREGATE_ID_BYTES)) {
+    throw aggregateRequired(name, aggregate, id)
+  }
+  return id
+}
+
+function aggregateRequired(name: string, aggregate: string, got: unknown): SyncError {
+  return new SyncError(
+    "ERR_AGGREGATE_REQUIRED",
+    `${name} needs a non-empty string of at most ${MAX_AGGREGATE_ID_BYTES} bytes in data.${aggregate}, got ${show(got)}`,
+    { type: name, field: aggregate },
+  )
+}
+
+/** For a message about data that cannot even be written as JSON. */
+function shownAggregate(data: object, aggregate: string): string {
+  const id = Object.getOwnPropertyDescriptor(data, aggregate)?.value as unknown
+  return typeof id === "string" ? id : ""
+}
+
+function ownField(value: unknown, field: string): unknown {
+  if (typeof value !== "object" || value === null || !Object.hasOwn(value, field)) return undefined
+  return (value as Record<string, unknown>)[field]
+}
+
+function stringifiedMetadata(metadata: unknown): string {
+  if (typeof metadata !== "object" || metadata === null) {
+    throw invalidArgument(`metadata must be a JSON object, not ${show(metadata)}`)
+  }
+  let text
+  try {
+    text = JSON.stringify(metadata) as string | undefined
+  } catch (error) {
+    throw invalidArgument("metadata must be a JSON object: it has no JSON text", error)
+  }
+  if (!text?.startsWith("{")) throw invalidArgument(`metadata must be a JSON object, not ${show(metadata)}`)
+  return text
+}

@@ -1,0 +1,111 @@
+import type { StandardSchemaV1 } from "@standard-schema/spec"
+import { isDeepStrictEqual } from "node:util"
+import { MAX_NESTING } from "./argument"
+import { SyncError, type ErrorFields, type ErrorIssue } from "./errors"
+import { nestsDeeperThan } from "./payload"
+import { isThenable, quiet } from "./promise"
+
+/** How much of what is run and replayed is checked; see `OpenOptions.validate`. */
+export type ValidationMode = "always" | "strict" | "never"
+
+/** A compile error that reads as a sentence: nothing has such a property. */
+export interface Problem<Message extends string> {
+  readonly "~problem": Message
+}
+
+/** The fields of `Input` that can name its aggregate: required strings. */
+export type AggregateField<Input> = 0 extends 1 & Input
+  ? string
+  : [StringField<Input>] extends [never]
+    ? Problem<"the schema's input has no required string field that could name the aggregate">
+    : StringField<Input>
+
+type StringField<Input> = {
+  [K in keyof Input & string]-?: Input[K] extends string ? K : never
+}[keyof Input & string]
+
+/** `unknown` where JSON carries the schema's input unchanged, else a problem that nothing satisfies. */
+export type JsonInput<Schema extends StandardSchemaV1> = [StandardSchemaV1.InferInput<Schema>] extends [
+  Carried<StandardSchemaV1.InferInput<Schema>>,
+]
+  ? unknown
+  : Problem<"the schema's input must be JSON: no Date, bigint, Map, Set, symbol or function">
+
+/** `T` with a problem in place of whatever JSON would drop or change. */
+type Carried<T> = 0 extends 1 & T
+  ? T
+  : unknown extends T
+    ? T
+    : T extends string | number | boolean | null | undefined
+      ? T
+      : T extends bigint | symbol | Uncarried | ((...args: never[]) => unknown)
+        ? Problem<"JSON cannot carry this">
+        : T extends readonly (infer Item)[]
+          ? readonly Carried<Item>[]
+          : { [K in keyof T]: Carried<T[K]> }
+
+type Uncarried =
+  | Date
+  | RegExp
+  | ReadonlyMap<unknown, unknown>
+  | ReadonlySet<unknown>
+  | WeakMap<WeakKey, unknown>
+  | WeakSet<WeakKey>
+  | Promise<unknown>
+  | ArrayBufferLike
+  | ArrayBufferView
+
+/** What an error about an event's data says of it. */
+export interface Subject {
+  /** `type.version` */
+  type: string
+  aggregateID: string
+  seq?: number
+  index?: number
+}
+
+/** The schema's output for what `text` holds. Its own throws pass through. */
+export function validated(schema: StandardSchemaV1, input: unknown, text: string, subject: Subject): unknown {
+  const result = guardDepth(text, subject, () => schema["~standard"].validate(input))
+  if (isThenable(result)) {
+    quiet(result)
+    // Some libraries take an exhausted stack for the sign of an asynchronous schema.
+    if (nestsDeeperThan(MAX_NESTING, text)) throw tooDeep(subject)
+    throw new SyncError("ERR_ASYNC_SCHEMA", `The schema of ${subject.type} validates asynchronously`, { ...subject })
+  }
+  if (result.issues === undefined || result.issues === null) return result.value
+  throw invalidData(subject, result.issues.map(describe).join("; "), { issues: result.issues })
+}
+
+/** `validate: "strict"`: what was read back from the text must be what the caller gave. */
+export function assertCarried(data: unknown, parsed: unknown, text: string, subject: Subject): void {
+  if (guardDepth(text, subject, () => isDeepStrictEqual(data, parsed))) return
+  throw invalidData(subject, "it differs from its own JSON text read back")
+}
+
+export function invalidData(subject: Subject, what: string, fields: ErrorFields = {}): SyncError {
+  const at = subject.index === undefined ? "" : ` at index ${subject.index}`
+  const seq = subject.seq === undefined ? "" : `, seq ${subject.seq}`
+  const message = `Invalid data for ${subject.type}${at} (aggregate "${subject.aggregateID}"${seq}): ${what}`
+  return new SyncError("ERR_INVALID_DATA", message, { ...subject, ...fields })
+}
+
+/** Validators recurse: data nested beyond the limit can exhaust the stack before Rust refuses it by count. */
+function guardDepth<T>(text: string, subject: Subject, work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    if (!(error instanceof RangeError) || !nestsDeeperThan(MAX_NESTING, text)) throw error
+    throw tooDeep(subject, { cause: error })
+  }
+}
+
+function tooDeep(subject: Subject, fields?: ErrorFields): SyncError {
+  return invalidData(subject, `it nests deeper than ${MAX_NESTING} levels`, fields)
+}
+
+function describe(issue: ErrorIssue): string {
+  if (issue.path === undefined || issue.path.length === 0) return issue.message
+  const path = issue.path.map((segment) => String(typeof segment === "object" ? segment.key : segment))
+  return `${path.join(".")}: ${issue.message}`
+}

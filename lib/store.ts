@@ -1,0 +1,379 @@
+import { resolve } from "node:path"
+import {
+  DEFAULT_MAX_EVENT_BYTES,
+  MAX_MAX_EVENT_BYTES,
+  checkBoolean,
+  checkChoice,
+  checkFunction,
+  checkInteger,
+  checkName,
+  checkOptions,
+  checkOwner,
+} from "./argument"
+import { Database } from "./database"
+import { Registry, defaultRegistry, type AnyDefinition, type InputOf, type Lease } from "./define"
+import { SyncError, invalidArgument, show } from "./errors"
+import { log, type LogItem, type LogOptions } from "./log"
+import { native, type Handle } from "./native"
+import { claim, ownerOf, type ClaimOptions, type Ownership } from "./owner"
+import type { Event, PositionedEvent, SerializedEvent } from "./payload"
+import { Projections, type Projector } from "./project"
+import {
+  Dispatcher,
+  type ConvertEvent,
+  type ListenerErrorHandler,
+  type PublishedEvent,
+  type PublishedOf,
+} from "./publish"
+import { WriteQueue } from "./queue"
+import { aggregates, get, read, readAll, sequence, sequences } from "./read"
+import type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"
+import { Replayer, type ReplayAsyncOptions, type ReplayInput, type ReplayOptions, type ReplayResult } from "./replay"
+import { Runner, type RemoveOptions, type RunAsyncOptions, type RunOptions, type WriteContext } from "./run"
+import type { ValidationMode } from "./schema"
+import { Transactions, refuseAsync } from "./transaction"
+
+export interface OpenOptions<Tx = Database> {
+  /** What `project` made, at most one a definition. */
+  projectors?: readonly Projector<Tx>[]
+  /** The application's own schema changes: called at each open, under the write lock, before anything else. */
+  migrate?: (db: Database) => void
+  /** Makes the query builder that projectors and `transaction` receive, once. Default: they receive the database. */
+  query?: (db: Database) => Tx
+  /** Makes `properties` for listeners from the unversioned type and the stored data. Default: they are the data. */
+  convertEvent?: ConvertEvent
+  /** Claims each aggregate that the store creates; others may then not write it. At most 255 bytes. */
+  owner?: string
+  /** False: runs project and publish, and nothing is stored. Default true. */
+  record?: boolean
+  /** Default: the one registry of the process. */
+  registry?: Registry
+  /**
+   * "always" (default): the schema sees the data read back from its text. "strict": that must equal the input, too.
+   * "never": projectors get the parsed input, unchecked.
+   */
+  validate?: ValidationMode
+  /** "normal" (default): what `run` returned survives the process. "full": also the power. */
+  durability?: "normal" | "full"
+  /** How long a write waits for the lock, in milliseconds. Default 5,000. */
+  busyTimeout?: number
+  /** Bound of one event's data in UTF-8 bytes. Default 16 MiB. */
+  maxEventBytes?: number
+  /** Default false. */
+  readonly?: boolean
+  /** Default: a process warning. */
+  onListenerError?: ListenerErrorHandler
+}
+
+/** Pairs of a definition and its data, as `runAll` takes them. */
+export type RunList<D extends readonly AnyDefinition[]> = {
+  readonly [K in keyof D]: readonly [definition: D[K], data: InputOf<D[K]>]
+}
+
+/** The events that `runAll` returns for such pairs. */
+export type RunEvents<D extends readonly AnyDefinition[]> = { -readonly [K in keyof D]: Event<InputOf<D[K]>> }
+
+/**
+ * Opens, and where needed creates, the log in a SQLite database file, or in `":memory:"`. Wrong options:
+ * `ERR_INVALID_ARGUMENT`; a file that cannot serve: `ERR_NOT_A_DATABASE`, `ERR_FOREIGN_SCHEMA`, `ERR_SCHEMA_NEWER`,
+ * `ERR_CORRUPT`, `ERR_READONLY`, `ERR_SQLITE`. What `migrate` throws passes through, and nothing stays open.
+ */
+export function open<Tx = Database>(path: string, options?: OpenOptions<Tx>): Store<Tx> {
+  return new Store(checkName("path", path), checkOptions("open", options, OPTIONS))
+}
+
+/** One open log. Everything but what says otherwise throws `ERR_CLOSED` once it is closed. */
+export class Store<Tx = Database> {
+  /** The store's own connection; its transactions are the store's. */
+  readonly db: Database
+  /** `using store = open(…)` closes it. */
+  declare readonly [Symbol.dispose]: () => void
+
+  readonly #path: string
+  readonly #connection: ConnectionOptions
+  readonly #registry: Registry
+  readonly #lease: Lease
+  readonly #dispatcher: Dispatcher
+  readonly #context: WriteContext
+  readonly #runner: Runner
+  readonly #replayer: Replayer
+
+  /** @internal */
+  constructor(path: string, options: OpenOptions<Tx>) {
+    const settings = checkSettings(options)
+    const { connection, registry, readonly } = settings
+    this.#path = path === MEMORY ? path : resolve(path)
+    this.#connection = connection
+    this.#registry = registry
+    this.#dispatcher = new Dispatcher(options.convertEvent, options.onListenerError)
+    const projections = new Projections(registry, options.projectors ?? [])
+    this.#lease = registry.retain()
+    let handle: Handle | undefined
+    try {
+      handle = native.open(this.#path, { ...connection, log: true })
+      const transactions: Transactions = new Transactions(
+        handle,
+        (deliveries) => this.#dispatcher.publish(deliveries),
+        () => queue.carryOut(),
+      )
+      const queue = new WriteQueue(transactions, connection.busyTimeout)
+      const onClose = () => this.#closed()
+      const db = new Database(handle, path, { memory: path === MEMORY, readonly, gate: transactions, onClose })
+      this.db = db
+      const { validate, record, owner } = settings
+      const { maxEventBytes } = connection
+      const tx = once(() => (options.query === undefined ? db : options.query(db)))
+      this.#context = { handle, transactions, queue, projections, validate, record, owner, maxEventBytes, tx }
+      const { migrate } = options
+      if (migrate !== undefined) transactions.transaction("immediate", () => migrate(db))
+      native.register(handle, projections.registrations(validate !== "never"))
+    } catch (error) {
+      registry.release(this.#lease)
+      if (handle !== undefined) closeQuietly(handle)
+      throw error
+    }
+    this.#runner = new Runner(this.#context)
+    this.#replayer = new Replayer(this.#context)
+    registry.releaseWith(this, this.#lease)
+  }
+
+  /**
+   * Records, projects, commits and publishes one event; any throw undoes all of it. `ERR_STALE_VERSION`,
+   * `ERR_AGGREGATE_REQUIRED`, `ERR_INVALID_DATA`, `ERR_TOO_LARGE`, `ERR_NO_PROJECTOR`, `ERR_NOT_OWNER`, `ERR_CONFLICT`,
+   * `ERR_IN_PROJECTOR`, `ERR_IN_TRANSACTION` (inside a raw BEGIN), `ERR_BUSY`; what the projector throws passes through.
+   */
+  run<D extends AnyDefinition>(definition: D, data: InputOf<D>, options?: RunOptions): Event<InputOf<D>> {
+    return this.#runner.run(definition, data, options) as Event<InputOf<D>>
+  }
+
+  /** The same for a list of `[definition, data]`, in one transaction. `expectedSeq` only where all have one aggregate. */
+  runAll<const D extends readonly AnyDefinition[]>(events: RunList<D>, options?: RunOptions): RunEvents<D> {
+    return this.#runner.runAll(events as Pairs, options) as RunEvents<D>
+  }
+
+  /** `run`, waiting for a busy database without blocking the event loop. Aborted: `ERR_ABORTED`. */
+  runAsync<D extends AnyDefinition>(
+    definition: D,
+    data: InputOf<D>,
+    options?: RunAsyncOptions,
+  ): Promise<Event<InputOf<D>>> {
+    return this.#runner.runAsync(definition, data, options) as Promise<Event<InputOf<D>>>
+  }
+
+  /** `runAll`, waiting likewise. */
+  runAllAsync<const D extends readonly AnyDefinition[]>(
+    events: RunList<D>,
+    options?: RunAsyncOptions,
+  ): Promise<RunEvents<D>> {
+    return this.#runner.runAllAsync(events as Pairs, options) as Promise<RunEvents<D>>
+  }
+
+  /**
+   * Everything inside commits together, or not at all. Nested calls are savepoints; nothing is published before the
+   * outermost commit. An async `fn`: `ERR_ASYNC_TRANSACTION`.
+   */
+  transaction<T>(fn: (tx: Tx) => T): T {
+    const { transactions, tx } = this.#context
+    transactions.assertUsable("A transaction")
+    refuseAsync(fn)
+    return transactions.transaction("immediate", () => fn(tx() as Tx))
+  }
+
+  /** `replayAll` for one event. */
+  replay(event: SerializedEvent | LogItem, options?: ReplayOptions): ReplayResult {
+    return this.#replayer.replay(event, options)
+  }
+
+  /**
+   * Applies events that were recorded elsewhere, in one transaction, with one result per aggregate in order of
+   * appearance. What is held already counts as duplicate. `ERR_INVALID_EVENT`, `ERR_TOO_LARGE`, `ERR_UNKNOWN_EVENT`,
+   * `ERR_AGGREGATE_MISMATCH`, `ERR_INVALID_DATA`, `ERR_NOT_OWNER`, `ERR_REPLAY_DIVERGED`, `ERR_SEQUENCE_MISMATCH`,
+   * `ERR_NO_PROJECTOR`.
+   */
+  replayAll(input: ReplayInput, options?: ReplayOptions): ReplayResult[] {
+    return this.#replayer.replayAll(input, options)
+  }
+
+  /** `replayAll`, waiting for a busy database without blocking the event loop. */
+  replayAllAsync(input: ReplayInput, options?: ReplayAsyncOptions): Promise<ReplayResult[]> {
+    return this.#replayer.replayAllAsync(input, options)
+  }
+
+  /** Hears the events of the definition's type, of every version, once they are committed. Returns the undo. */
+  subscribe<D extends AnyDefinition>(definition: D, listener: (event: PublishedOf<D>) => unknown): () => void {
+    this.#context.transactions.assertOpen()
+    return this.#dispatcher.subscribe(definition, listener as (event: PublishedEvent) => unknown)
+  }
+
+  /** Hears all events. Returns the undo. */
+  subscribeAll(listener: (event: PublishedEvent) => unknown): () => void {
+    this.#context.transactions.assertOpen()
+    return this.#dispatcher.subscribeAll(listener)
+  }
+
+  /** The stored events of one aggregate. */
+  read(aggregateID: string, options?: ReadOptions): SerializedEvent[] {
+    return read(this.#context, aggregateID, options)
+  }
+
+  /** All stored events, in the order of their commits. */
+  readAll(options: ReadAllOptions): PositionedEvent[] {
+    return readAll(this.#context, options)
+  }
+
+  /** One stored event, if it exists. */
+  get(aggregateID: string, seq: number): SerializedEvent | undefined {
+    return get(this.#context, aggregateID, seq)
+  }
+
+  /** The log as a reader needs it: events, gaps, what was removed, and `synced` once the present is reached. */
+  log(options: LogOptions): AsyncIterableIterator<LogItem, undefined> {
+    return log(this.#context, options)
+  }
+
+  /** The last seq of an aggregate, -1 when it is unknown. */
+  sequence(aggregateID: string): number {
+    return sequence(this.#context, aggregateID)
+  }
+
+  /** The last seqs of the given aggregates, or of all. */
+  sequences(aggregateIDs?: Iterable<string>): Map<string, number> {
+    return sequences(this.#context, aggregateIDs)
+  }
+
+  /** The known aggregates, ordered by id. */
+  aggregates(options?: AggregatesOptions): AggregateSummary[] {
+    return aggregates(this.#context, options)
+  }
+
+  /** Makes `owner` the one who may write the aggregate; `null` releases it. Another epoch than expected: `ERR_CONFLICT`. */
+  claim(aggregateID: string, owner: string | null, options?: ClaimOptions): Ownership {
+    return claim(this.#context, aggregateID, owner, options)
+  }
+
+  /** Who may write the aggregate; undefined when it is unknown. */
+  owner(aggregateID: string): Ownership | undefined {
+    return ownerOf(this.#context, aggregateID)
+  }
+
+  /** Erases an aggregate's events and leaves a tombstone; with `event`, that one is recorded and kept in it. */
+  remove<D extends AnyDefinition>(
+    aggregateID: string,
+    options?: { event?: readonly [definition: D, data: InputOf<D>] },
+  ): void {
+    this.#runner.remove(aggregateID, options as RemoveOptions)
+  }
+
+  /** A second connection to the file, which the caller closes. In memory there is none: `ERR_INVALID_ARGUMENT`. */
+  connect(): Database {
+    this.#context.transactions.assertOpen()
+    if (this.#path === MEMORY) throw invalidArgument('connect needs a file: a ":memory:" database has one connection')
+    const handle = native.open(this.#path, { ...this.#connection, log: false })
+    const { readonly } = this.#connection
+    return new Database(handle, this.#path, { memory: false, readonly, gate: new Transactions(handle) })
+  }
+
+  /**
+   * Closes the connection, ends followers, drops what waits for delivery, and thaws the registry. Again: does nothing.
+   * Inside a projector: `ERR_IN_PROJECTOR`; inside a transaction: `ERR_IN_TRANSACTION`; during a query: `ERR_BUSY`.
+   */
+  close(): void {
+    const { transactions } = this.#context
+    if (transactions.closed) return
+    transactions.assertUsable("close")
+    if (transactions.active)
+      throw new SyncError("ERR_IN_TRANSACTION", "The store cannot be closed inside a transaction")
+    this.db.close()
+  }
+
+  /** What follows the end of the connection, whether the store or `db` was closed. */
+  #closed(): void {
+    const { transactions, queue } = this.#context
+    transactions.close()
+    queue.close()
+    this.#dispatcher.close()
+    this.#registry.release(this.#lease)
+  }
+}
+
+// Node 20.3 has no Symbol.dispose of its own; its polyfills and TypeScript's output agree on this one.
+Object.defineProperty(Store.prototype, Symbol.dispose ?? Symbol.for("Symbol.dispose"), {
+  value: Store.prototype.close,
+  configurable: true,
+  writable: true,
+})
+
+const MEMORY = ":memory:"
+
+const OPTIONS = [
+  "projectors",
+  "migrate",
+  "query",
+  "convertEvent",
+  "owner",
+  "record",
+  "registry",
+  "validate",
+  "durability",
+  "busyTimeout",
+  "maxEventBytes",
+  "readonly",
+  "onListenerError",
+]
+
+type Pairs = readonly (readonly [AnyDefinition, unknown])[]
+
+interface ConnectionOptions {
+  readonly readonly: boolean
+  readonly full: boolean
+  readonly busyTimeout: number
+  readonly maxEventBytes: number
+}
+
+function checkSettings<Tx>(options: OpenOptions<Tx>) {
+  const {
+    projectors,
+    registry = defaultRegistry,
+    busyTimeout = 5_000,
+    maxEventBytes = DEFAULT_MAX_EVENT_BYTES,
+  } = options
+  if (projectors !== undefined && !Array.isArray(projectors)) {
+    throw invalidArgument(`projectors must be an array, not ${show(projectors)}`)
+  }
+  if (!(registry instanceof Registry)) throw invalidArgument("registry must come from createRegistry()")
+  for (const name of ["query", "convertEvent", "onListenerError"] as const) checkFunction(name, options[name])
+  const readonly = checkBoolean("readonly", options.readonly, false)
+  if (options.migrate !== undefined) {
+    refuseAsync(options.migrate, "migrate")
+    if (readonly) throw invalidArgument("migrate needs a store that is not readonly")
+  }
+  const connection: ConnectionOptions = {
+    readonly,
+    full: checkChoice("durability", options.durability, ["normal", "full"], "normal") === "full",
+    busyTimeout: checkInteger("busyTimeout", busyTimeout, 0, 2 ** 31 - 1),
+    maxEventBytes: checkInteger("maxEventBytes", maxEventBytes, 1, MAX_MAX_EVENT_BYTES),
+  }
+  return {
+    registry,
+    readonly,
+    connection,
+    validate: checkChoice("validate", options.validate, ["always", "strict", "never"], "always"),
+    record: checkBoolean("record", options.record, true),
+    owner: checkOwner("owner", options.owner),
+  }
+}
+
+/** After a failed open: the first error is the one that counts, and a connection that refuses ends with its handle. */
+function closeQuietly(handle: Handle): void {
+  try {
+    native.close(handle)
+  } catch {
+    return
+  }
+}
+
+/** The query builder is made at its first use: it may look at tables that `migrate` makes. */
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | undefined
+  return () => (made ??= { value: make() }).value
+}

@@ -1,0 +1,233 @@
+import { SyncError, invalidArgument, show } from "./errors"
+import { MODE, STATE, native, type Handle } from "./native"
+import type { Event } from "./payload"
+import { isThenable, quiet } from "./promise"
+
+export type TransactionMode = keyof typeof MODE
+
+/** How `Database` reaches the transactions of the store it belongs to. */
+export interface TransactionGate {
+  /** Runs `fn` in a transaction of that mode, or in a savepoint where one is open already. */
+  transaction<T>(mode: TransactionMode, fn: () => T): T
+  /** To be called after any raw statement or exec that may have ended a root transaction. */
+  committed(): void
+}
+
+/** An event that waits for the outermost commit. */
+export interface Delivery {
+  readonly event: Event
+  /** The event's data: listeners parse it on their own, so that they see nothing of what others change in theirs. */
+  readonly text: string
+}
+
+/** The frames of one connection, and the events that wait for the outermost commit. */
+export class Transactions implements TransactionGate {
+  /**
+   * In step with Rust's count of pending events, which knows of raw savepoints too: Rust names the index of each event,
+   * and how many are still alive at the end. An event that is not to be published holds its place with `null`.
+   */
+  readonly pending: (Delivery | null)[] = []
+  readonly commits = new Commits()
+
+  #depth = 0
+  #projecting: string | null = null
+  #closed = false
+
+  constructor(
+    readonly handle: Handle,
+    /** Receives what one outermost commit made public, in commit order. */
+    private readonly publish: (deliveries: readonly Delivery[]) => void = () => {},
+    /** Called before this connection takes the write lock on its own behalf. */
+    private readonly beforeRoot: () => void = () => {},
+  ) {}
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /** Whether a transaction that Syncline opened is running. */
+  get active(): boolean {
+    return this.#depth > 0
+  }
+
+  /** Whether no transaction is open at all, not even a raw one. */
+  get idle(): boolean {
+    return native.state(this.handle) === STATE.autocommit
+  }
+
+  /** Refuses what a closed store, or a projector, may not do. */
+  assertUsable(what: string): void {
+    this.assertOpen()
+    if (this.#projecting !== null) {
+      throw new SyncError("ERR_IN_PROJECTOR", `${what} is not allowed inside the projector of "${this.#projecting}"`, {
+        type: this.#projecting,
+      })
+    }
+  }
+
+  assertOpen(): void {
+    if (this.#closed) throw new SyncError("ERR_CLOSED", "The store is closed")
+  }
+
+  transaction<T>(mode: TransactionMode, fn: () => T): T {
+    this.assertUsable("A transaction")
+    refuseAsync(fn, "A transaction function")
+    this.begin(mode)
+    return this.inside(() => synchronous(fn(), "A transaction function"))
+  }
+
+  /** The same, immediate, for the library's own synchronous work. */
+  write<T>(work: () => T): T {
+    this.begin("immediate")
+    return this.inside(work)
+  }
+
+  /** Opens a frame and waits for the lock; `inside`, `commit` or `rollback` must follow. */
+  begin(mode: TransactionMode): void {
+    this.beforeFrame()
+    native.begin(this.handle, MODE[mode], true)
+    this.entered()
+  }
+
+  /** Opens a root frame for a write that waited its turn. False: another connection holds the lock. */
+  lock(wait: boolean): boolean {
+    if (!this.idle) {
+      throw new SyncError("ERR_IN_TRANSACTION", "A waiting write met an open transaction of its own connection")
+    }
+    if (!native.begin(this.handle, MODE.immediate, wait)) return false
+    this.entered()
+    return true
+  }
+
+  /** Does the work in the frame just opened, and ends it. */
+  inside<T>(work: () => T): T {
+    let result
+    try {
+      result = work()
+    } catch (error) {
+      this.rollback()
+      throw error
+    }
+    this.commit()
+    return result
+  }
+
+  /** To be called before Rust opens a frame in a call of its own; `entered` after that call succeeded. */
+  beforeFrame(): void {
+    if (this.#depth === 0) this.beforeRoot()
+  }
+
+  entered(): void {
+    this.#depth++
+  }
+
+  commit(): void {
+    this.#depth--
+    let alive
+    try {
+      alive = native.commit(this.handle)
+    } catch (error) {
+      // It has rolled back. In an outer frame the next event, or its end, tells how many are left.
+      if (this.#depth === 0) this.pending.length = 0
+      throw error
+    }
+    this.#truncate(alive)
+    if (this.#depth === 0 && this.idle) this.#committedRoot()
+  }
+
+  rollback(): void {
+    this.#depth--
+    this.#truncate(native.rollback(this.handle))
+  }
+
+  /** An event that Rust recorded as pending number `index`; later ones were taken back by a raw savepoint. */
+  hold(index: number, delivery: Delivery | null): void {
+    this.pending.length = index
+    this.pending.push(delivery)
+  }
+
+  /** An event whose frame Rust committed in the same call. */
+  recorded(index: number, delivery: Delivery | null): void {
+    this.hold(index, delivery)
+    if (this.#depth === 0) this.#committedRoot()
+  }
+
+  committed(): void {
+    // Raw transactions record no events (`run` refuses there), so there is nothing to publish.
+    if (this.#depth === 0) this.commits.notify()
+  }
+
+  /** Runs a projector: until it returns, nothing that records, claims or opens transactions is allowed. */
+  projecting(type: string, projector: () => unknown): void {
+    this.#projecting = type
+    let result
+    try {
+      result = projector()
+    } finally {
+      this.#projecting = null
+    }
+    if (!isThenable(result)) return
+    quiet(result)
+    throw new SyncError("ERR_ASYNC_PROJECTOR", `The projector of "${type}" returned a promise`, { type })
+  }
+
+  close(): void {
+    this.#closed = true
+    this.pending.length = 0
+    this.commits.notify()
+  }
+
+  #committedRoot(): void {
+    const deliveries = this.pending.splice(0).filter((delivery) => delivery != null)
+    this.commits.notify()
+    if (deliveries.length > 0) this.publish(deliveries)
+  }
+
+  #truncate(alive: number): void {
+    if (this.pending.length > alive) this.pending.length = alive
+  }
+}
+
+/** Wakes whoever waits for the next commit of this store. */
+export class Commits {
+  /** Rises with each commit: compare it with an earlier reading to learn whether there was one in between. */
+  version = 0
+  readonly #waiting = new Set<() => void>()
+
+  notify(): void {
+    this.version++
+    for (const wake of this.#waiting) wake()
+    this.#waiting.clear()
+  }
+
+  /** Resolves at the first commit after `version` was read, or when the signal aborts. */
+  after(version: number, signal: AbortSignal): Promise<void> {
+    if (version !== this.version || signal.aborted) return Promise.resolve()
+    return new Promise((resolve) => {
+      const wake = () => {
+        this.#waiting.delete(wake)
+        signal.removeEventListener("abort", wake)
+        resolve()
+      }
+      this.#waiting.add(wake)
+      signal.addEventListener("abort", wake)
+    })
+  }
+}
+
+/** Refuses, before it is called, a function that cannot finish within a synchronous transaction. */
+export function refuseAsync(fn: unknown, what = "A transaction function"): void {
+  if (typeof fn !== "function") throw invalidArgument(`${what} must be a function, not ${show(fn)}`)
+  if (/Async|Generator/.test(Object.prototype.toString.call(fn))) throw asynchronous(what)
+}
+
+/** Passes a result on, unless it is a promise. */
+export function synchronous<T>(result: T, what: string): T {
+  if (!isThenable(result)) return result
+  quiet(result)
+  throw asynchronous(what)
+}
+
+function asynchronous(what: string): SyncError {
+  return new SyncError("ERR_ASYNC_TRANSACTION", `${what} must be synchronous: it may not be async, or return a promise`)
+}

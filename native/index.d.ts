@@ -1,0 +1,184 @@
+/** An open store or connection. Opaque; used on the thread that opened it. */
+export type Handle = { readonly __handle: unique symbol }
+/** The whole input of one replay. */
+export type Batch = { readonly __batch: unique symbol }
+/** A prepared statement of some connection. */
+export type Statement = { readonly __statement: unique symbol }
+/** Eight values an event: id, type.version, seq, aggregateID, created, metadata text, data text, position. */
+export type FlatEvents = (string | number | null)[]
+/** Eight values an item: index, def, seq, id, aggregateID, created, metadata text, data text. */
+export type FlatItems = (string | number | null)[]
+
+
+/**
+ * Which binding artifact the generated loader actually loaded: `'native'` for
+ * a native addon, otherwise the `platformArchABI` of the WASI flavor. Every
+ * flavor napi-rs can build is listed, because `NAPI_RS_NATIVE_LIBRARY_PATH`
+ * can point the loader at a WASI artifact this package does not build itself.
+ */
+export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
+
+/** Aggregates by id: four flat values each, id, seq, owner, epoch. */
+export declare function aggregates(handle: Handle, prefix: string, after: string, limit: number): (string | number | null)[]
+
+/**
+ * Begins a transaction, or a savepoint inside one; mode 0 immediate, 1 deferred, 2 exclusive. `false`: the lock is
+ * taken, and was not to be waited for.
+ */
+export declare function begin(handle: Handle, mode: number, wait: boolean): boolean
+
+/** Gives an aggregate to an owner, or to nobody; `expectedEpoch` −1 does not ask. */
+export declare function claim(handle: Handle, aggregateId: string, owner: string | undefined | null, expectedEpoch: number): [owner: string | null, epoch: number]
+
+/** Closes it; again is nothing. */
+export declare function close(handle: Handle): void
+
+/** Five flat values a column: name, column, table, database, type. */
+export declare function columns(handle: Handle, statement: Statement): (string | null)[]
+
+/** Commits the innermost frame; answers how many events are pending. */
+export declare function commit(handle: Handle): number
+
+/** Gives SQL a function. The TypeScript layer keeps a value that it throws and throws that very value again. */
+export declare function createFunction(handle: Handle, name: string, options: NativeFunctionOptions, function: (...parameters: any[]) => unknown): void
+
+/** Ends an iteration; again is nothing. */
+export declare function cursorClose(handle: Handle, cursor: number): void
+
+/** The next row as `statementGet` gives it, or `null` at the end, which closes the iteration. */
+export declare function cursorNext(handle: Handle, statement: Statement, cursor: number, safeIntegers: boolean): unknown[] | null
+
+/** Begins an iteration; answers its number. */
+export declare function cursorOpen(handle: Handle, statement: Statement, parameters: unknown[]): number
+
+/** Runs every statement of a text. */
+export declare function exec(handle: Handle, sql: string): void
+
+/** One event, or nothing. */
+export declare function get(handle: Handle, aggregateId: string, seq: number): FlatEvents
+
+/**
+ * A page of the log, `after < seq <= through`: events, gaps as flat pairs, the tombstone as its seq and the deletion
+ * event's eight values (or none), and whether the page reaches the end.
+ */
+export declare function logPage(handle: Handle, aggregateId: string, after: number, through: number, limit: number): [events: FlatEvents, gaps: number[], removed: [seq: number, event: FlatEvents] | null, done: boolean]
+
+/** A definition as the core knows it. */
+export interface NativeDefinition {
+  /** `type.version` */
+  name: string
+  /** The field of data that names the aggregate. */
+  aggregate: string
+  /** 0 missing, 1 none, 2 JavaScript, 3 SQL. */
+  projector: number
+  /** The statements of a SQL projector. */
+  sql: Array<string>
+  /** JavaScript has to see each replayed event. */
+  validate: boolean
+  /** Data of this version goes through JavaScript before its projector. */
+  upcast: boolean
+}
+
+/** What a function of the caller is, besides its name. */
+export interface NativeFunctionOptions {
+  /** −1 for any number. */
+  arguments: number
+  /** The same arguments give the same value. */
+  deterministic: boolean
+  /** Not from triggers and views. */
+  directOnly: boolean
+  /** Integers arrive as bigints. */
+  safeIntegers: boolean
+}
+
+/** How to open; see `open` in TypeScript for what each means to a caller. */
+export interface NativeOpenOptions {
+  /** Refuse writes. */
+  readonly: boolean
+  /** `synchronous=FULL`. */
+  full: boolean
+  /** Milliseconds to wait for a lock. */
+  busyTimeout: number
+  /** Bytes of the largest event. */
+  maxEventBytes: number
+  /** With Syncline's tables; without, a plain second connection. */
+  log: boolean
+}
+
+/** Opens a database file or `:memory:`. */
+export declare function open(path: string, options: NativeOpenOptions): Handle
+
+/** Owner and epoch of an aggregate, `null` where it is unknown. */
+export declare function owner(handle: Handle, aggregateId: string): [owner: string | null, epoch: number] | null
+
+/** Prepares exactly one statement. */
+export declare function prepare(handle: Handle, sql: string): [statement: Statement, reader: boolean, readonly: boolean, parameters: (string | null)[]]
+
+/** A page of one aggregate's events, eight flat values each; `before` −1 for none. */
+export declare function read(handle: Handle, aggregateId: string, after: number, before: number, limit: number, descending: boolean): FlatEvents
+
+/** A page of all events in the order of commits. */
+export declare function readAll(handle: Handle, afterPosition: number, limit: number): FlatEvents
+
+/** Names the definitions; their index in the list is what `run` takes. */
+export declare function register(handle: Handle, definitions: Array<NativeDefinition>): void
+
+/** Removes an aggregate inside the open transaction; `definition` −1 for no deletion event. Answers as `run` does. */
+export declare function remove(handle: Handle, aggregateId: string, definition: number, data?: string | undefined | null, created?: number | undefined | null, owner?: string | undefined | null): [seq: number, id: string, created: number, position: number, pendingIndex: number] | null
+
+/**
+ * Applies items inside the open transaction; `epoch` −1 for none. Answers where it stopped, how many events were
+ * pending before, and the indices of applied events (all with `collect`, else those of JavaScript projectors).
+ */
+export declare function replayApply(handle: Handle, batch: Batch, from: number, to: number, owner: string | undefined | null, epoch: number, collect: boolean): number[]
+
+/** The events of items, in the same eight values as `replayPage`, without its first. */
+export declare function replayEvents(handle: Handle, batch: Batch, indices: Array<number>): FlatItems
+
+/** How many items there are. */
+export declare function replayLength(batch: Batch): number
+
+/**
+ * The items from `from` that JavaScript must see: the end of the page, then eight flat values an item: index (−1 −
+ * index where the data must first come back in stored form), def, seq, id, aggregateID, created, metadata, data.
+ */
+export declare function replayPage(handle: Handle, batch: Batch, from: number): FlatItems
+
+/** Reads the whole input and checks all shapes: JSON text (array or lines), the same as bytes, or a text an item. */
+export declare function replayParse(handle: Handle, input: string | Uint8Array | Array<string>): Batch
+
+/** Four flat values an aggregate, in order of appearance: aggregateID, applied, duplicate, seq. */
+export declare function replayResults(batch: Batch): (string | number)[]
+
+/** Gives an item's data and metadata in the form in which they are stored. */
+export declare function replaySetData(handle: Handle, batch: Batch, index: number, data: string, metadata?: string | undefined | null): void
+
+/** Gives the upcast input that a SQL projector gets as `:data`. */
+export declare function replaySetProjected(batch: Batch, index: number, data: string): void
+
+/** Rolls the innermost frame back; answers how many events are still pending. */
+export declare function rollback(handle: Handle): number
+
+/**
+ * Records one event. Flags: 1 begin a frame, 2 run the SQL projector, 4 commit the frame, 8 do not record, 16 a
+ * JavaScript projector follows. `expectedSeq` −2 does not ask. Answers `[seq, id, created, position, pendingIndex]`.
+ */
+export declare function run(handle: Handle, flags: number, definition: number, aggregateId: string, data: string, expectedSeq: number, created?: number | undefined | null, metadata?: string | undefined | null, owner?: string | undefined | null): [seq: number, id: string, created: number, position: number, pendingIndex: number]
+
+/** The last seq of an aggregate, −1 when unknown. */
+export declare function sequence(handle: Handle, aggregateId: string): number
+
+/** The last seq of the named aggregates that are known, or of all: flat pairs of id and seq. */
+export declare function sequences(handle: Handle, ids?: Array<string> | undefined | null): (string | number)[]
+
+/** 0 no transaction, 1 one that Syncline opened, 2 one that raw SQL opened, 3 one that SQLite ended by itself. */
+export declare function state(handle: Handle): number
+
+/** All rows, one after the other, after the generation of their columns. */
+export declare function statementAll(handle: Handle, statement: Statement, parameters: unknown[], safeIntegers: boolean): unknown[]
+
+/** The first row, after the generation of its columns, or `null`. */
+export declare function statementGet(handle: Handle, statement: Statement, parameters: unknown[], safeIntegers: boolean): unknown[] | null
+
+/** Runs a statement; answers how many rows it changed and the last rowid. */
+export declare function statementRun(handle: Handle, statement: Statement, parameters: unknown[], safeIntegers: boolean): [changes: number, lastInsertRowid: number | bigint]

@@ -1,0 +1,52 @@
+// Writes an ESM entry beside each CommonJS one in dist/, after tsc. There is one build: the ESM entries re-export its
+// values by name, so that `SyncError` and the default registry exist once whichever way they are imported.
+import { readFileSync, writeFileSync } from "node:fs"
+import { createRequire } from "node:module"
+import { fileURLToPath } from "node:url"
+
+const dist = fileURLToPath(new URL("../dist/", import.meta.url))
+const require = createRequire(import.meta.url)
+const entries = ["index", "drizzle", "sync-event"]
+
+for (const entry of entries) {
+  const values = Object.keys(require(`${dist}${entry}.js`)).filter((name) => name !== "default")
+  writeFileSync(`${dist}${entry}.mjs`, moduleText(entry, values))
+  writeFileSync(`${dist}${entry}.d.mts`, declarationText(entry))
+  console.log(`dist/${entry}.mjs: ${values.join(", ")}`)
+}
+
+function moduleText(entry, values) {
+  const lines = values.map((name) => `export const ${name} = commonjs.${name}`)
+  return [`import commonjs from "./${entry}.js"`, "", ...lines, ""].join("\n")
+}
+
+/**
+ * drizzle-orm declares its classes once for `import` and once for `require`, and the two do not match: the entry that
+ * names them is declared in full, so that it finds the declarations of the importing side.
+ */
+function declarationText(entry) {
+  const file = `${dist}${entry}.d.ts`
+  if (entry !== "drizzle") return `export { ${exportedNames(file).join(", ")} } from "./${entry}.js"\n`
+  const text = readFileSync(file, "utf8").replace(/^\/\/# sourceMappingURL=.*$/m, "")
+  return text.replace(/from "(\.\/[\w-]+)"/g, 'from "$1.js"')
+}
+
+/** Every name, of a value or a type, that a declaration file exports; tsc writes them in these forms only. */
+function exportedNames(file) {
+  const text = readFileSync(file, "utf8")
+  const names = new Set()
+  const declared = /^export (?:declare )?(?:abstract )?(?:const|function|class|interface|type|enum|namespace) (\w+)/gm
+  for (const [, name] of text.matchAll(declared)) names.add(name)
+  for (const [, list] of text.matchAll(/^export (?:type )?\{([^}]*)\}/gm)) {
+    for (const item of list.split(",")) {
+      const name = item
+        .trim()
+        .replace(/^type /, "")
+        .split(" as ")
+        .at(-1)
+      if (name) names.add(name)
+    }
+  }
+  if (/^export \*/m.test(text)) throw new Error(`${file} re-exports without names`)
+  return [...names]
+}

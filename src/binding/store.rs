@@ -1,0 +1,408 @@
+//! Opening, transactions, running and reading, as JavaScript calls them. Numbers have been checked in TypeScript.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use napi::bindgen_prelude::{Env, External};
+use napi_derive::napi;
+
+use super::coded_error::OrThrow;
+use super::value::{EventList, Maker, Raw};
+use crate::connection::OpenOptions;
+use crate::error::Error;
+use crate::event::{NewEvent, Recorded};
+use crate::log::Range;
+use crate::project::{Definition, Projector, SqlProjector};
+use crate::replay::input;
+use crate::store::{Steps, Store};
+use crate::transaction::{Mode, State};
+
+/// An open store or connection. Statements and batches are only used together with it.
+pub type Handle = External<Rc<Store>>;
+
+/// How to open; see `open` in TypeScript for what each means to a caller.
+#[napi(object)]
+pub struct NativeOpenOptions {
+    /// Refuse writes.
+    pub readonly: bool,
+    /// `synchronous=FULL`.
+    pub full: bool,
+    /// Milliseconds to wait for a lock.
+    pub busy_timeout: u32,
+    /// Bytes of the largest event.
+    pub max_event_bytes: f64,
+    /// With Syncline's tables; without, a plain second connection.
+    pub log: bool,
+}
+
+/// A definition as the core knows it.
+#[napi(object)]
+pub struct NativeDefinition {
+    /// `type.version`
+    pub name: String,
+    /// The field of data that names the aggregate.
+    pub aggregate: String,
+    /// 0 missing, 1 none, 2 JavaScript, 3 SQL.
+    pub projector: u32,
+    /// The statements of a SQL projector.
+    pub sql: Vec<String>,
+    /// JavaScript has to see each replayed event.
+    pub validate: bool,
+    /// Data of this version goes through JavaScript before its projector.
+    pub upcast: bool,
+}
+
+/// Opens a database file or `:memory:`.
+#[napi(catch_unwind, ts_return_type = "Handle")]
+pub fn open(env: &Env, path: String, options: NativeOpenOptions) -> napi::Result<Handle> {
+    let open = OpenOptions {
+        path,
+        readonly: options.readonly,
+        full: options.full,
+        busy_timeout: Duration::from_millis(options.busy_timeout.into()),
+    };
+    let store = if options.log {
+        Store::open(&open, options.max_event_bytes as usize)
+    } else {
+        Store::open_plain(&open)
+    };
+    Ok(External::new(Rc::new(store.or_throw(env)?)))
+}
+
+/// Closes it; again is nothing.
+#[napi(catch_unwind)]
+pub fn close(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<()> {
+    handle.close().or_throw(env)
+}
+
+/// Names the definitions; their index in the list is what `run` takes.
+#[napi(catch_unwind)]
+pub fn register(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    definitions: Vec<NativeDefinition>,
+) -> napi::Result<()> {
+    let definitions = definitions
+        .into_iter()
+        .map(|definition| Definition {
+            projector: match definition.projector {
+                1 => Projector::None,
+                2 => Projector::JavaScript,
+                3 => Projector::Sql(definition.sql.into_iter().map(SqlProjector::new).collect()),
+                _ => Projector::Missing,
+            },
+            name: definition.name,
+            aggregate: definition.aggregate,
+            validate: definition.validate,
+            upcast: definition.upcast,
+        })
+        .collect();
+    handle.register(definitions).or_throw(env)
+}
+
+/// Begins a transaction, or a savepoint inside one; mode 0 immediate, 1 deferred, 2 exclusive. `false`: the lock is
+/// taken, and was not to be waited for.
+#[napi(catch_unwind)]
+pub fn begin(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, mode: u32, wait: bool) -> napi::Result<bool> {
+    let mode = match mode {
+        0 => Mode::Immediate,
+        1 => Mode::Deferred,
+        _ => Mode::Exclusive,
+    };
+    handle.begin(mode, wait).or_throw(env)
+}
+
+/// Commits the innermost frame; answers how many events are pending.
+#[napi(catch_unwind)]
+pub fn commit(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<u32> {
+    handle.commit().or_throw(env)
+}
+
+/// Rolls the innermost frame back; answers how many events are still pending.
+#[napi(catch_unwind)]
+pub fn rollback(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<u32> {
+    handle.rollback().or_throw(env)
+}
+
+/// 0 no transaction, 1 one that Syncline opened, 2 one that raw SQL opened, 3 one that SQLite ended by itself.
+#[napi(catch_unwind)]
+pub fn state(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<u32> {
+    Ok(match handle.state().or_throw(env)? {
+        State::Autocommit => 0,
+        State::Ours => 1,
+        State::Raw => 2,
+        State::Lost => 3,
+    })
+}
+
+/// Records one event. Flags: 1 begin a frame, 2 run the SQL projector, 4 commit the frame, 8 do not record, 16 a
+/// JavaScript projector follows. `expectedSeq` −2 does not ask. Answers `[seq, id, created, position, pendingIndex]`.
+#[napi(
+    catch_unwind,
+    ts_return_type = "[seq: number, id: string, created: number, position: number, pendingIndex: number]"
+)]
+#[allow(clippy::too_many_arguments)]
+pub fn run(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    flags: u32,
+    definition: u32,
+    aggregate_id: String,
+    data: String,
+    expected_seq: f64,
+    created: Option<f64>,
+    metadata: Option<String>,
+    owner: Option<String>,
+) -> napi::Result<Raw> {
+    let steps = Steps {
+        begin: flags & 1 != 0,
+        project: flags & 2 != 0,
+        commit: flags & 4 != 0,
+        unrecorded: flags & 8 != 0,
+        projecting: flags & 16 != 0,
+    };
+    let event = NewEvent {
+        definition: definition as usize,
+        aggregate_id: &aggregate_id,
+        data: &data,
+        metadata: metadata.as_deref(),
+        created: created.map(|created| created as i64),
+        expected_seq: (expected_seq >= -1.0).then_some(expected_seq as i64),
+        owner: owner.as_deref(),
+    };
+    let recorded = handle.run(steps, &event).or_throw(env)?;
+    Ok(recorded_values(Maker::new(env), &recorded))
+}
+
+/// Removes an aggregate inside the open transaction; `definition` −1 for no deletion event. Answers as `run` does.
+#[napi(
+    catch_unwind,
+    ts_return_type = "[seq: number, id: string, created: number, position: number, pendingIndex: number] | null"
+)]
+#[allow(clippy::too_many_arguments)]
+pub fn remove(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    aggregate_id: String,
+    definition: i32,
+    data: Option<String>,
+    created: Option<f64>,
+    owner: Option<String>,
+) -> napi::Result<Raw> {
+    let maker = Maker::new(env);
+    let event = data.as_deref().map(|data| NewEvent {
+        definition: definition.max(0) as usize,
+        aggregate_id: &aggregate_id,
+        data,
+        metadata: None,
+        created: created.map(|created| created as i64),
+        expected_seq: None,
+        owner: owner.as_deref(),
+    });
+    let removed = handle
+        .remove(&aggregate_id, owner.as_deref(), event.as_ref())
+        .or_throw(env)?;
+    Ok(removed.map_or_else(|| Raw(maker.null()), |recorded| recorded_values(maker, &recorded)))
+}
+
+fn recorded_values(maker: Maker, recorded: &Recorded) -> Raw {
+    maker.array(&[
+        maker.integer(recorded.seq),
+        maker.text(recorded.id.as_bytes()),
+        maker.integer(recorded.created),
+        maker.integer(recorded.position),
+        maker.integer(recorded.pending.into()),
+    ])
+}
+
+/// Gives an aggregate to an owner, or to nobody; `expectedEpoch` −1 does not ask.
+#[napi(catch_unwind, ts_return_type = "[owner: string | null, epoch: number]")]
+pub fn claim(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    aggregate_id: String,
+    owner: Option<String>,
+    expected_epoch: f64,
+) -> napi::Result<Raw> {
+    let expected = (expected_epoch >= 0.0).then_some(expected_epoch as i64);
+    let (owner, epoch) = handle.claim(&aggregate_id, owner.as_deref(), expected).or_throw(env)?;
+    Ok(owner_values(Maker::new(env), owner.as_deref(), epoch))
+}
+
+/// Owner and epoch of an aggregate, `null` where it is unknown.
+#[napi(catch_unwind, ts_return_type = "[owner: string | null, epoch: number] | null")]
+pub fn owner(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, aggregate_id: String) -> napi::Result<Raw> {
+    let maker = Maker::new(env);
+    let owner = handle.owner(&aggregate_id).or_throw(env)?;
+    Ok(owner.map_or_else(
+        || Raw(maker.null()),
+        |(owner, epoch)| owner_values(maker, owner.as_deref(), epoch),
+    ))
+}
+
+fn owner_values(maker: Maker, owner: Option<&str>, epoch: i64) -> Raw {
+    maker.array(&[maker.text_or_null(owner), maker.integer(epoch)])
+}
+
+/// A page of one aggregate's events, eight flat values each; `before` −1 for none.
+#[napi(catch_unwind, ts_return_type = "FlatEvents")]
+pub fn read(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    aggregate_id: String,
+    after: f64,
+    before: f64,
+    limit: u32,
+    descending: bool,
+) -> napi::Result<Raw> {
+    let before = (before >= 0.0).then_some(before as i64);
+    let range = Range {
+        after: after as i64,
+        before,
+        limit: limit as usize,
+        descending,
+    };
+    let mut events = EventList::new(Maker::new(env));
+    handle
+        .read(&aggregate_id, range, &mut |event| {
+            events.push(event);
+            Ok(())
+        })
+        .or_throw(env)?;
+    Ok(events.finish())
+}
+
+/// A page of all events in the order of commits.
+#[napi(catch_unwind, ts_return_type = "FlatEvents")]
+pub fn read_all(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    after_position: f64,
+    limit: u32,
+) -> napi::Result<Raw> {
+    let mut events = EventList::new(Maker::new(env));
+    handle
+        .read_all(after_position as i64, limit as usize, &mut |event| {
+            events.push(event);
+            Ok(())
+        })
+        .or_throw(env)?;
+    Ok(events.finish())
+}
+
+/// One event, or nothing.
+#[napi(catch_unwind, ts_return_type = "FlatEvents")]
+pub fn get(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    aggregate_id: String,
+    seq: f64,
+) -> napi::Result<Raw> {
+    read(env, handle, aggregate_id, seq - 1.0, seq + 1.0, 1, false)
+}
+
+/// A page of the log, `after < seq <= through`: events, gaps as flat pairs, the tombstone as its seq and the deletion
+/// event's eight values (or none), and whether the page reaches the end.
+#[napi(
+    catch_unwind,
+    ts_return_type = "[events: FlatEvents, gaps: number[], removed: [seq: number, event: FlatEvents] | null, done: boolean]"
+)]
+pub fn log_page(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    aggregate_id: String,
+    after: f64,
+    through: f64,
+    limit: u32,
+) -> napi::Result<Raw> {
+    let maker = Maker::new(env);
+    let mut events = EventList::new(maker);
+    let page = handle
+        .read_log(
+            &aggregate_id,
+            (after as i64, through as i64),
+            limit as usize,
+            &mut |event| {
+                events.push(event);
+                Ok(())
+            },
+        )
+        .or_throw(env)?;
+    let removed = match page.removed {
+        None => maker.null(),
+        Some((seq, event)) => {
+            let mut list = EventList::new(maker);
+            if let Some(json) = event {
+                let items = input::read_text(&json, usize::MAX);
+                let items = items.map_err(|error| {
+                    Error::Corrupt(format!(
+                        "The deletion event of aggregate \"{aggregate_id}\" is unreadable: {error}"
+                    ))
+                });
+                if let Some(input::Item::Event(item)) = items.or_throw(env)?.first() {
+                    list.push(&item.as_stored(&json, 0));
+                }
+            }
+            maker.array(&[maker.integer(seq), list.finish().0]).0
+        }
+    };
+    let gaps: Vec<_> = page
+        .gaps
+        .iter()
+        .flat_map(|(after, through)| [*after, *through])
+        .map(|seq| maker.integer(seq))
+        .collect();
+    Ok(maker.array(&[
+        events.finish().0,
+        maker.array(&gaps).0,
+        removed,
+        maker.boolean(page.done),
+    ]))
+}
+
+/// The last seq of an aggregate, −1 when unknown.
+#[napi(catch_unwind)]
+pub fn sequence(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, aggregate_id: String) -> napi::Result<f64> {
+    Ok(handle.sequence(&aggregate_id).or_throw(env)? as f64)
+}
+
+/// The last seq of the named aggregates that are known, or of all: flat pairs of id and seq.
+#[napi(catch_unwind, ts_return_type = "(string | number)[]")]
+pub fn sequences(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    ids: Option<Vec<String>>,
+) -> napi::Result<Raw> {
+    let maker = Maker::new(env);
+    let pairs = handle.sequences(ids.as_deref()).or_throw(env)?;
+    let values: Vec<_> = pairs
+        .iter()
+        .flat_map(|(id, seq)| [maker.text(id.as_bytes()), maker.integer(*seq)])
+        .collect();
+    Ok(maker.array(&values))
+}
+
+/// Aggregates by id: four flat values each, id, seq, owner, epoch.
+#[napi(catch_unwind, ts_return_type = "(string | number | null)[]")]
+pub fn aggregates(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    prefix: String,
+    after: String,
+    limit: u32,
+) -> napi::Result<Raw> {
+    let maker = Maker::new(env);
+    let listed = handle.aggregates(&prefix, &after, limit as usize).or_throw(env)?;
+    let values: Vec<_> = listed
+        .iter()
+        .flat_map(|one| {
+            [
+                maker.text(one.aggregate_id.as_bytes()),
+                maker.integer(one.seq),
+                maker.text_or_null(one.owner.as_deref()),
+                maker.integer(one.epoch),
+            ]
+        })
+        .collect();
+    Ok(maker.array(&values))
+}

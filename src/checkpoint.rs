@@ -1,0 +1,140 @@
+//! Checkpoints on a thread with a connection of its own, so that `run` does not pay for them. PASSIVE copies frames
+//! back and blocks nobody, but under a busy writer it never lets the WAL begin anew; past a bound, RESTART does. The
+//! writer itself checkpoints only at the hard bound.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::connection::{Connection, OpenOptions};
+use crate::error::Result;
+use crate::limits::{WAL_HARD_BYTES, WAL_PASSIVE_BYTES, WAL_RESTART_BYTES};
+
+/// How long a checkpoint of the thread waits for readers of old frames before it tries another time.
+const RESTART_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Watches the size of the WAL for one store. The thread starts at its first work.
+pub struct Checkpointer {
+    options: OpenOptions,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// WAL bytes at which the thread was last called.
+    called_at: u64,
+    /// WAL bytes below which the writer does not try again after a checkpoint that a reader prevented.
+    hard_bound: u64,
+}
+
+#[derive(Default)]
+struct Shared {
+    orders: Mutex<Orders>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Orders {
+    checkpoint: bool,
+    stop: bool,
+}
+
+impl Checkpointer {
+    /// For a store on a file.
+    pub fn new(options: OpenOptions) -> Self {
+        let options = OpenOptions {
+            busy_timeout: RESTART_PATIENCE,
+            ..options
+        };
+        Checkpointer {
+            options,
+            shared: Arc::default(),
+            thread: None,
+            called_at: 0,
+            hard_bound: WAL_HARD_BYTES,
+        }
+    }
+
+    /// After a commit: calls the thread each time the WAL has grown by some megabytes.
+    pub fn committed(&mut self, wal_bytes: u64) {
+        if wal_bytes < self.called_at {
+            // The log began anew.
+            (self.called_at, self.hard_bound) = (0, WAL_HARD_BYTES);
+        }
+        if wal_bytes < self.called_at + WAL_PASSIVE_BYTES {
+            return;
+        }
+        self.called_at = wal_bytes;
+        if self.thread.is_none() {
+            let (options, shared) = (self.options.clone(), Arc::clone(&self.shared));
+            let thread = std::thread::Builder::new().name("syncline-checkpoint".to_owned());
+            // Without a thread the writer checkpoints at the hard bound: slower, and nothing is lost.
+            self.thread = thread.spawn(move || work(&options, &shared)).ok();
+        }
+        self.shared.orders.lock().checkpoint = true;
+        self.shared.changed.notify_one();
+    }
+
+    /// Before a BEGIN: at the hard bound the writer checkpoints on its own connection. A reader that holds old frames
+    /// can prevent that; then the writer goes on, and tries again when the WAL has grown by another part.
+    pub fn before_begin(&mut self, connection: &Connection) {
+        let wal_bytes = connection.wal_bytes();
+        if wal_bytes < self.hard_bound {
+            return;
+        }
+        let restarted = checkpoint(connection, "RESTART").is_ok_and(|(busy, _)| !busy);
+        self.hard_bound = if restarted {
+            WAL_HARD_BYTES
+        } else {
+            wal_bytes + WAL_HARD_BYTES / 4
+        };
+    }
+}
+
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        self.shared.orders.lock().stop = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(options: &OpenOptions, shared: &Shared) {
+    let mut connection = None;
+    loop {
+        {
+            let mut orders = shared.orders.lock();
+            while !orders.checkpoint && !orders.stop {
+                shared.changed.wait(&mut orders);
+            }
+            if orders.stop {
+                return;
+            }
+            orders.checkpoint = false;
+        }
+        if connection.is_none() {
+            connection = Connection::open_beside(options).ok();
+        }
+        // A checkpoint that fails (a full disk, say) leaves the WAL as it was. The next call tries again, and the
+        // writer meets the same failure where it can be reported.
+        if let Some(connection) = &connection {
+            let _ = passive_then_restart(connection);
+        }
+    }
+}
+
+fn passive_then_restart(connection: &Connection) -> Result<()> {
+    let (_, wal_bytes) = checkpoint(connection, "PASSIVE")?;
+    if wal_bytes >= WAL_RESTART_BYTES {
+        checkpoint(connection, "RESTART")?;
+    }
+    Ok(())
+}
+
+/// Runs a checkpoint. Answers whether somebody's lock kept it from finishing, and how many bytes the WAL has in use.
+fn checkpoint(connection: &Connection, mode: &str) -> Result<(bool, u64)> {
+    let mut statement = connection.cached(&format!("PRAGMA main.wal_checkpoint({mode})"))?;
+    let (busy, frames) = statement.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    Ok((busy != 0, frames.max(0).unsigned_abs() * connection.frame_bytes()))
+}

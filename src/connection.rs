@@ -1,0 +1,325 @@
+//! The only file that opens SQLite: flags, pragmas in their order, waiting for locks, what a statement does.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
+use rusqlite::{Batch, CachedStatement, Connection as Sqlite, OpenFlags, TransactionBehavior};
+
+use crate::error::{Error, Result};
+use crate::limits::{JOURNAL_SIZE_LIMIT, STATEMENT_CACHE};
+use crate::schema;
+
+/// The path that names a database in memory.
+pub const MEMORY: &str = ":memory:";
+
+/// How to open a database.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// File path, or `:memory:`.
+    pub path: String,
+    /// Refuses every write; the file must exist.
+    pub readonly: bool,
+    /// `synchronous=FULL` instead of `NORMAL`: commits survive a power cut, not only the process.
+    pub full: bool,
+    /// How long to wait for somebody else's lock.
+    pub busy_timeout: Duration,
+}
+
+/// A statement that begins, ends or divides a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// `BEGIN`
+    Begin,
+    /// `COMMIT` or `END`
+    Commit,
+    /// `ROLLBACK`
+    Rollback,
+    /// `SAVEPOINT name`
+    Savepoint(String),
+    /// `RELEASE name`
+    Release(String),
+    /// `ROLLBACK TO name`
+    RollbackTo(String),
+}
+
+/// What a statement does, as SQLite's authorizer saw it being prepared. No SQL is parsed here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// It changes the state of the transaction.
+    pub control: Option<Control>,
+    /// It reads or writes Syncline's own tables.
+    pub touches_log: bool,
+}
+
+/// A SQLite connection as Syncline uses it.
+pub struct Connection {
+    /// Boxed, so that its address stays the same while cursors borrow it.
+    sqlite: Box<Sqlite>,
+    path: String,
+    readonly: bool,
+    busy_timeout: Duration,
+    observed: Arc<Mutex<Effects>>,
+    wal_frames: Arc<AtomicU64>,
+    page_size: u64,
+}
+
+impl Connection {
+    /// Opens a store's connection: guards first, so that a foreign file stays as it is, then pragmas, then tables.
+    pub fn open(options: &OpenOptions) -> Result<Self> {
+        let mut connection = Self::connect(options)?;
+        let found = schema::look(&connection.sqlite, &options.path).map_err(|error| connection.named(error))?;
+        if options.readonly {
+            return match found {
+                schema::Found::Ours => Ok(connection),
+                schema::Found::Nothing => Err(Error::Readonly(format!(
+                    "\"{}\" has no syncline tables, and a read-only store cannot make them",
+                    options.path
+                ))),
+            };
+        }
+        connection.prepare_file(options.full)?;
+        connection.sqlite.pragma_update(None, "wal_autocheckpoint", 0)?;
+        let frames = Arc::clone(&connection.wal_frames);
+        connection
+            .sqlite
+            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+                frames.store(pages.unsigned_abs().into(), Ordering::Relaxed);
+                Ok(())
+            }))?;
+        connection.make_tables()?;
+        Ok(connection)
+    }
+
+    /// Opens a connection that a caller owns: the same pragmas, no guard, no tables, SQLite's own checkpoints.
+    pub fn open_plain(options: &OpenOptions) -> Result<Self> {
+        let connection = Self::connect(options)?;
+        if !options.readonly {
+            connection.prepare_file(options.full)?;
+        }
+        Ok(connection)
+    }
+
+    /// Opens a second connection to a file that a store has open, for a background thread.
+    pub fn open_beside(options: &OpenOptions) -> Result<Self> {
+        Self::connect(options)
+    }
+
+    fn connect(options: &OpenOptions) -> Result<Self> {
+        let path = options.path.as_str();
+        if Path::new(path).is_dir() {
+            return Err(Error::NotADatabase {
+                path: path.to_owned(),
+                message: "it is a directory".to_owned(),
+            });
+        }
+        let access = if options.readonly {
+            OpenFlags::SQLITE_OPEN_READ_ONLY
+        } else {
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+        };
+        // No URI names: a path is a path, whatever it begins with. No SQLite mutex: the store's own lock is enough.
+        let sqlite = Sqlite::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(|error| cannot_open(path, error))?;
+        // The busy handler comes before everything that can meet a lock, `journal_mode=WAL` above all: without it, five
+        // of six processes fail at first open.
+        sqlite.busy_timeout(options.busy_timeout)?;
+        sqlite.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        let observed = Arc::new(Mutex::new(Effects::default()));
+        let mut connection = Connection {
+            sqlite: Box::new(sqlite),
+            path: path.to_owned(),
+            readonly: options.readonly,
+            busy_timeout: options.busy_timeout,
+            observed: Arc::clone(&observed),
+            wal_frames: Arc::new(AtomicU64::new(0)),
+            page_size: 4096,
+        };
+        connection.sqlite.authorizer(Some(move |context: AuthContext<'_>| {
+            observe(&mut observed.lock(), &context);
+            Authorization::Allow
+        }))?;
+        connection.page_size = connection
+            .sqlite
+            .pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))
+            .map_err(|error| connection.named(error.into()))?;
+        connection.sqlite.pragma_update(None, "foreign_keys", true)?;
+        Ok(connection)
+    }
+
+    /// The pragmas that the file itself keeps, and those of a writer.
+    fn prepare_file(&self, full: bool) -> Result<()> {
+        let sqlite = &self.sqlite;
+        let pages: i64 = sqlite.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        if pages == 0 {
+            // It cannot be set any more once the file is in WAL mode.
+            sqlite.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        // The change to WAL needs the file for itself for a moment, and SQLite does not always ask the busy handler.
+        self.retry(
+            || match sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+                Err(error) => Err(self.named(error.into())),
+                Ok(()) => Ok(()),
+            },
+        )?;
+        sqlite.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
+        sqlite.pragma_update_and_check(None, "journal_size_limit", JOURNAL_SIZE_LIMIT as i64, |_| Ok(()))?;
+        Ok(())
+    }
+
+    fn make_tables(&mut self) -> Result<()> {
+        if schema::look(&self.sqlite, &self.path)? == schema::Found::Ours {
+            return Ok(());
+        }
+        let transaction = self.sqlite.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another process may have made them between the look and the lock.
+        if schema::look(&transaction, &self.path)? == schema::Found::Nothing {
+            schema::create(&transaction)?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Calls `attempt` again while it is busy, until the busy timeout has passed.
+    fn retry(&self, attempt: impl Fn() -> Result<()>) -> Result<()> {
+        let start = Instant::now();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match attempt() {
+                Err(error) if error.is_busy() && start.elapsed() < self.busy_timeout => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(50));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// The SQLite connection.
+    pub fn sqlite(&self) -> &Sqlite {
+        &self.sqlite
+    }
+
+    /// The path it was opened with.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether there is no file.
+    pub fn is_memory(&self) -> bool {
+        self.path == MEMORY
+    }
+
+    /// Whether it was opened to read only.
+    pub fn is_readonly(&self) -> bool {
+        self.readonly
+    }
+
+    /// How long a lock is waited for.
+    pub fn busy_timeout(&self) -> Duration {
+        self.busy_timeout
+    }
+
+    /// Bytes in the WAL after the newest commit of this connection.
+    pub fn wal_bytes(&self) -> u64 {
+        self.wal_frames.load(Ordering::Relaxed) * self.frame_bytes()
+    }
+
+    /// Bytes of one WAL frame: a page and its header of 24 bytes (<https://sqlite.org/fileformat2.html#walformat>).
+    pub fn frame_bytes(&self) -> u64 {
+        self.page_size + 24
+    }
+
+    /// A prepared statement out of the cache, where it returns when dropped.
+    pub fn cached(&self, sql: &str) -> Result<CachedStatement<'_>> {
+        Ok(self.sqlite.prepare_cached(sql)?)
+    }
+
+    /// Prepares `sql` once to learn what it does. `ERR_INVALID_ARGUMENT` unless it is exactly one statement.
+    pub fn effects(&self, sql: &str) -> Result<Effects> {
+        let mut batch = Batch::new(&self.sqlite, sql);
+        let (first, effects) = self.next_of(&mut batch)?;
+        let Some(first) = first else {
+            return Err(Error::InvalidArgument("The SQL holds no statement".to_owned()));
+        };
+        drop(first);
+        match batch.next() {
+            Ok(None) => Ok(effects),
+            _ => Err(Error::InvalidArgument(
+                "The SQL holds more than one statement".to_owned(),
+            )),
+        }
+    }
+
+    /// The next statement of a batch, with what it does.
+    pub fn next_of<'c>(&'c self, batch: &mut Batch<'c, '_>) -> Result<(Option<rusqlite::Statement<'c>>, Effects)> {
+        *self.observed.lock() = Effects::default();
+        let next = batch.next()?;
+        Ok((next, std::mem::take(&mut *self.observed.lock())))
+    }
+
+    /// Puts the path into an error that should name it.
+    fn named(&self, error: Error) -> Error {
+        match error {
+            Error::NotADatabase { message, .. } => Error::NotADatabase {
+                path: self.path.clone(),
+                message,
+            },
+            Error::Readonly(message) => Error::Readonly(format!("\"{}\": {message}", self.path)),
+            other => other,
+        }
+    }
+}
+
+fn cannot_open(path: &str, error: rusqlite::Error) -> Error {
+    match Error::from(error) {
+        Error::Sqlite { message, sqlite_code } => Error::Sqlite {
+            message: format!("Cannot open \"{path}\": {message}"),
+            sqlite_code,
+        },
+        Error::NotADatabase { message, .. } => Error::NotADatabase {
+            path: path.to_owned(),
+            message,
+        },
+        other => other,
+    }
+}
+
+fn observe(effects: &mut Effects, context: &AuthContext<'_>) {
+    let touched = match context.action {
+        AuthAction::Transaction { operation } => {
+            effects.control = Some(match operation {
+                TransactionOperation::Begin => Control::Begin,
+                TransactionOperation::Rollback => Control::Rollback,
+                // rusqlite has no name for "COMMIT".
+                _ => Control::Commit,
+            });
+            return;
+        }
+        AuthAction::Savepoint {
+            operation,
+            savepoint_name,
+        } => {
+            let name = savepoint_name.to_owned();
+            effects.control = Some(match operation {
+                TransactionOperation::Begin => Control::Savepoint(name),
+                TransactionOperation::Release => Control::Release(name),
+                _ => Control::RollbackTo(name),
+            });
+            return;
+        }
+        AuthAction::Read { table_name, .. }
+        | AuthAction::Insert { table_name }
+        | AuthAction::Update { table_name, .. }
+        | AuthAction::Delete { table_name }
+        | AuthAction::DropTable { table_name }
+        | AuthAction::AlterTable { table_name, .. } => table_name,
+        _ => return,
+    };
+    let in_main = context.database_name.is_none_or(|name| name == "main");
+    effects.touches_log |= in_main && schema::is_ours(touched);
+}

@@ -1,0 +1,364 @@
+//! One error enum with stable codes. `binding/coded_error.rs` is the only place that turns it into a JavaScript error.
+//! The code is the contract; the message names the aggregate, type and numbers involved; `fields` carries them.
+
+use serde_json::{Map, Value, json};
+
+/// What every fallible function of the core returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong in the core. `docs/errors.md` says what a caller should do for each code.
+// The variants are documented; their fields are what the messages name.
+#[allow(missing_docs)]
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// A replayed item has a missing, wrongly typed or malformed field.
+    #[error("Invalid event at index {index}: {field}: {message}")]
+    InvalidEvent {
+        index: usize,
+        field: &'static str,
+        message: String,
+    },
+    /// Data that may not be stored: too deeply nested.
+    #[error("Invalid data for {type_name} of aggregate \"{aggregate_id}\": {message}")]
+    InvalidData {
+        type_name: String,
+        aggregate_id: String,
+        message: String,
+    },
+    /// Data, or a name, over one of the limits.
+    #[error("{what} is too large: {size}, the limit is {limit}")]
+    TooLarge {
+        what: String,
+        size: u64,
+        limit: u64,
+        index: Option<usize>,
+    },
+    /// A replayed type that no definition knows.
+    #[error("Unknown event type \"{type_name}\" (aggregate \"{aggregate_id}\", seq {seq})")]
+    UnknownEvent {
+        type_name: String,
+        aggregate_id: String,
+        seq: i64,
+        index: usize,
+    },
+    /// `data[aggregate]` differs from the envelope's aggregate id.
+    #[error(
+        "Aggregate mismatch at index {index}: data.{field} of {type_name} is {got}, the envelope says \"{aggregate_id}\""
+    )]
+    AggregateMismatch {
+        index: usize,
+        type_name: String,
+        field: String,
+        aggregate_id: String,
+        got: String,
+    },
+    /// The next replayed seq is not the one after the last held.
+    #[error("Sequence mismatch for aggregate \"{aggregate_id}\": expected {expected}, got {got}")]
+    SequenceMismatch {
+        aggregate_id: String,
+        expected: i64,
+        got: i64,
+        index: usize,
+    },
+    /// The stored event at this seq is another one.
+    #[error("Replay diverged for aggregate \"{aggregate_id}\" at seq {seq} ({type_name}): the stored {what} differs")]
+    ReplayDiverged {
+        aggregate_id: String,
+        seq: i64,
+        type_name: String,
+        what: &'static str,
+        index: usize,
+    },
+    /// Another owner, or a newer epoch, holds the aggregate.
+    #[error(
+        "Aggregate \"{aggregate_id}\" is owned by {} at epoch {epoch}, not by {}",
+        shown(owner),
+        shown(got)
+    )]
+    NotOwner {
+        aggregate_id: String,
+        owner: Option<String>,
+        epoch: i64,
+        got: Option<String>,
+        got_epoch: Option<i64>,
+    },
+    /// `expectedSeq` or `expectedEpoch` differs from what is stored.
+    #[error("Conflict on aggregate \"{aggregate_id}\": expected {what} {expected}, got {got}")]
+    Conflict {
+        aggregate_id: String,
+        what: &'static str,
+        expected: i64,
+        got: i64,
+    },
+    /// A recorded type that nothing projects.
+    #[error("No projector for {type_name}")]
+    NoProjector { type_name: String },
+    /// A projector tried what projectors may not do.
+    #[error("A projector may not {0}")]
+    InProjector(&'static str),
+    /// The call does not fit the transaction that is, or is not, open.
+    #[error("{0}")]
+    InTransaction(&'static str),
+    /// SQLite ended the transaction by itself; nothing of it was kept.
+    #[error("SQLite rolled the transaction back by itself, and no statement runs until it has ended: {message}")]
+    TransactionLost { message: String, sqlite_code: String },
+    /// The lock was not to be had in time, or the connection is in the middle of a query.
+    #[error("{message}")]
+    Busy { message: String, waited: Option<u64> },
+    /// The store, statement or iterator was closed.
+    #[error("The {0} is closed")]
+    Closed(&'static str),
+    /// A write through a read-only connection or file.
+    #[error("{0}")]
+    Readonly(String),
+    /// The file is something else than a SQLite database.
+    #[error("\"{path}\" is not a database: {message}")]
+    NotADatabase { path: String, message: String },
+    /// Stored bytes that cannot be what Syncline wrote.
+    #[error("{0}")]
+    Corrupt(String),
+    /// A later version of the library made the file.
+    #[error("\"{path}\" has format {found}; this version of syncline reads up to {supported}")]
+    SchemaNewer { path: String, found: i64, supported: i64 },
+    /// A table that is not ours stands under one of our names.
+    #[error("\"{path}\" has a {object} that syncline did not make; it was left as it is{advice}")]
+    ForeignSchema {
+        path: String,
+        object: String,
+        advice: &'static str,
+    },
+    /// A wrong argument.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// SQLite refused.
+    #[error("{message}")]
+    Sqlite { message: String, sqlite_code: String },
+    /// A panic in the core; the store answers nothing any more.
+    #[error("An internal failure poisoned this store; close it and open it again: {0}")]
+    Poisoned(String),
+}
+
+fn shown(owner: &Option<String>) -> String {
+    owner
+        .as_ref()
+        .map_or_else(|| "nobody".to_owned(), |name| format!("\"{name}\""))
+}
+
+impl Error {
+    /// The stable code, as JavaScript sees it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::InvalidEvent { .. } => "ERR_INVALID_EVENT",
+            Error::InvalidData { .. } => "ERR_INVALID_DATA",
+            Error::TooLarge { .. } => "ERR_TOO_LARGE",
+            Error::UnknownEvent { .. } => "ERR_UNKNOWN_EVENT",
+            Error::AggregateMismatch { .. } => "ERR_AGGREGATE_MISMATCH",
+            Error::SequenceMismatch { .. } => "ERR_SEQUENCE_MISMATCH",
+            Error::ReplayDiverged { .. } => "ERR_REPLAY_DIVERGED",
+            Error::NotOwner { .. } => "ERR_NOT_OWNER",
+            Error::Conflict { .. } => "ERR_CONFLICT",
+            Error::NoProjector { .. } => "ERR_NO_PROJECTOR",
+            Error::InProjector(_) => "ERR_IN_PROJECTOR",
+            Error::InTransaction(_) => "ERR_IN_TRANSACTION",
+            Error::Busy { .. } => "ERR_BUSY",
+            Error::Closed(_) => "ERR_CLOSED",
+            Error::Readonly(_) => "ERR_READONLY",
+            Error::NotADatabase { .. } => "ERR_NOT_A_DATABASE",
+            Error::Corrupt(_) => "ERR_CORRUPT",
+            Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
+            Error::ForeignSchema { .. } => "ERR_FOREIGN_SCHEMA",
+            Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
+            Error::Sqlite { .. } | Error::TransactionLost { .. } => "ERR_SQLITE",
+            Error::Poisoned(_) => "ERR_POISONED",
+        }
+    }
+
+    /// The values that the message names, for programs.
+    pub fn fields(&self) -> Map<String, Value> {
+        let fields = match self {
+            Error::InvalidEvent { index, field, .. } => json!({"index": index, "field": field}),
+            Error::InvalidData {
+                type_name,
+                aggregate_id,
+                ..
+            } => {
+                json!({"type": type_name, "aggregateID": aggregate_id})
+            }
+            Error::TooLarge { size, limit, index, .. } => json!({"size": size, "limit": limit, "index": index}),
+            Error::UnknownEvent {
+                type_name,
+                aggregate_id,
+                seq,
+                index,
+            } => {
+                json!({"type": type_name, "aggregateID": aggregate_id, "seq": seq, "index": index})
+            }
+            Error::AggregateMismatch {
+                index,
+                type_name,
+                field,
+                aggregate_id,
+                got,
+            } => json!({
+                "index": index, "type": type_name, "field": field, "aggregateID": aggregate_id,
+                "expected": aggregate_id, "got": serde_json::from_str::<Value>(got).unwrap_or(Value::Null),
+            }),
+            Error::SequenceMismatch {
+                aggregate_id,
+                expected,
+                got,
+                index,
+            } => {
+                json!({"aggregateID": aggregate_id, "expected": expected, "got": got, "index": index})
+            }
+            Error::ReplayDiverged {
+                aggregate_id,
+                seq,
+                type_name,
+                what,
+                index,
+            } => {
+                json!({"aggregateID": aggregate_id, "seq": seq, "type": type_name, "field": what, "index": index})
+            }
+            Error::NotOwner {
+                aggregate_id,
+                owner,
+                epoch,
+                got,
+                got_epoch,
+            } => json!({
+                "aggregateID": aggregate_id, "expected": owner, "got": got, "epoch": epoch, "gotEpoch": got_epoch,
+            }),
+            Error::Conflict {
+                aggregate_id,
+                expected,
+                got,
+                ..
+            } => {
+                json!({"aggregateID": aggregate_id, "expected": expected, "got": got})
+            }
+            Error::NoProjector { type_name } => json!({"type": type_name}),
+            Error::Busy { waited, .. } => json!({"waited": waited}),
+            Error::SchemaNewer { found, supported, .. } => json!({"expected": supported, "got": found}),
+            Error::Sqlite { sqlite_code, .. } | Error::TransactionLost { sqlite_code, .. } => {
+                json!({"sqliteCode": sqlite_code})
+            }
+            _ => json!({}),
+        };
+        match fields {
+            Value::Object(mut map) => {
+                // An absent field is left out; `got: null` of an owner or a mismatch is a value and stays.
+                map.retain(|key, value| !value.is_null() || key == "got" || key == "expected");
+                map
+            }
+            _ => Map::new(),
+        }
+    }
+
+    /// Whether somebody else's lock was in the way, so that trying again can help.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Error::Busy { .. })
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ffi::ErrorCode;
+        let message = match &error {
+            rusqlite::Error::SqliteFailure(_, Some(message)) => message.clone(),
+            rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+            rusqlite::Error::UserFunctionError(inner) => inner.to_string(),
+            other => other.to_string(),
+        };
+        let Some(failure) = error.sqlite_error() else {
+            return match error {
+                rusqlite::Error::MultipleStatement => {
+                    Error::InvalidArgument("The SQL holds more than one statement".to_owned())
+                }
+                rusqlite::Error::NulError(_) => Error::InvalidArgument("The SQL holds a NUL character".to_owned()),
+                _ => Error::Sqlite {
+                    message,
+                    sqlite_code: "SQLITE_ERROR".to_owned(),
+                },
+            };
+        };
+        match failure.code {
+            ErrorCode::DatabaseBusy => Error::Busy { message, waited: None },
+            ErrorCode::ReadOnly => Error::Readonly(message),
+            ErrorCode::DatabaseCorrupt => Error::Corrupt(message),
+            ErrorCode::NotADatabase => Error::NotADatabase {
+                path: String::new(),
+                message,
+            },
+            _ => Error::Sqlite {
+                message,
+                sqlite_code: sqlite_code_name(failure.extended_code),
+            },
+        }
+    }
+}
+
+/// SQLite's own name of a result code (<https://sqlite.org/rescode.html>), extended where it has one.
+pub fn sqlite_code_name(code: i32) -> String {
+    let primary = match code & 0xff {
+        1 => "SQLITE_ERROR",
+        2 => "SQLITE_INTERNAL",
+        3 => "SQLITE_PERM",
+        4 => "SQLITE_ABORT",
+        5 => "SQLITE_BUSY",
+        6 => "SQLITE_LOCKED",
+        7 => "SQLITE_NOMEM",
+        8 => "SQLITE_READONLY",
+        9 => "SQLITE_INTERRUPT",
+        10 => "SQLITE_IOERR",
+        11 => "SQLITE_CORRUPT",
+        12 => "SQLITE_NOTFOUND",
+        13 => "SQLITE_FULL",
+        14 => "SQLITE_CANTOPEN",
+        15 => "SQLITE_PROTOCOL",
+        17 => "SQLITE_SCHEMA",
+        18 => "SQLITE_TOOBIG",
+        19 => "SQLITE_CONSTRAINT",
+        20 => "SQLITE_MISMATCH",
+        21 => "SQLITE_MISUSE",
+        22 => "SQLITE_NOLFS",
+        23 => "SQLITE_AUTH",
+        25 => "SQLITE_RANGE",
+        26 => "SQLITE_NOTADB",
+        _ => return format!("SQLITE_{code}"),
+    };
+    let extension = match (code & 0xff, code >> 8) {
+        (_, 0) => return primary.to_owned(),
+        (19, 1) => "CHECK",
+        (19, 2) => "COMMITHOOK",
+        (19, 3) => "FOREIGNKEY",
+        (19, 4) => "FUNCTION",
+        (19, 5) => "NOTNULL",
+        (19, 6) => "PRIMARYKEY",
+        (19, 7) => "TRIGGER",
+        (19, 8) => "UNIQUE",
+        (19, 9) => "VTAB",
+        (19, 10) => "ROWID",
+        (19, 11) => "PINNED",
+        (19, 12) => "DATATYPE",
+        (10, 1) => "READ",
+        (10, 2) => "SHORT_READ",
+        (10, 3) => "WRITE",
+        (10, 4) => "FSYNC",
+        (10, 5) => "DIR_FSYNC",
+        (10, 6) => "TRUNCATE",
+        (10, 7) => "FSTAT",
+        (10, 15) => "LOCK",
+        (10, 18) => "SHMOPEN",
+        (10, 19) => "SHMSIZE",
+        (10, 20) => "SHMLOCK",
+        (10, 21) => "SHMMAP",
+        (5, 1) => "RECOVERY",
+        (5, 2) => "SNAPSHOT",
+        (14, 2) => "ISDIR",
+        (11, 2) => "SEQUENCE",
+        (11, 3) => "INDEX",
+        _ => return format!("{primary}_{}", code >> 8),
+    };
+    format!("{primary}_{extension}")
+}

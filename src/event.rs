@@ -1,0 +1,92 @@
+//! Plain data. A payload is JSON text from the moment JavaScript made it until JavaScript reads it.
+
+/// An event that `run` is to record.
+#[derive(Debug, Clone, Copy)]
+pub struct NewEvent<'a> {
+    /// Index of the definition, in the order of `Store::register`.
+    pub definition: usize,
+    /// The aggregate whose history it extends.
+    pub aggregate_id: &'a str,
+    /// Compact JSON text, as `JSON.stringify` writes it.
+    pub data: &'a str,
+    /// JSON object text: causation, correlation, anything.
+    pub metadata: Option<&'a str>,
+    /// Unix milliseconds; the clock's if absent.
+    pub created: Option<i64>,
+    /// The last seq that the caller saw (−1: none); `None` does not ask.
+    pub expected_seq: Option<i64>,
+    /// In whose name the store runs.
+    pub owner: Option<&'a str>,
+}
+
+/// What the core gave a new event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// −1 when the store does not record.
+    pub seq: i64,
+    /// `evt_` and a ULID.
+    pub id: String,
+    /// Unix milliseconds.
+    pub created: i64,
+    /// Place in the order of commits of this file; 0 when the store does not record.
+    pub position: i64,
+    /// How many events of the open transaction precede this one and are still alive.
+    pub pending: u32,
+}
+
+/// A stored event, borrowed from the row that holds it.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredEvent<'a> {
+    /// As the writer gave it.
+    pub id: &'a str,
+    /// `type.version`.
+    pub type_name: &'a str,
+    /// Place in the aggregate.
+    pub seq: i64,
+    /// The aggregate's id.
+    pub aggregate_id: &'a str,
+    /// Unix milliseconds, where the writer said.
+    pub created: Option<i64>,
+    /// JSON object text.
+    pub metadata: Option<&'a str>,
+    /// JSON text.
+    pub data: &'a str,
+    /// Place in the order of commits of this file.
+    pub position: i64,
+}
+
+/// How many items of one aggregate a replay applied, and where the aggregate stands now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplayResult {
+    /// The aggregate.
+    pub aggregate_id: String,
+    /// Events, gaps and removals that changed something.
+    pub applied: u32,
+    /// Items that were known already.
+    pub duplicate: u32,
+    /// The last seq held now.
+    pub seq: i64,
+}
+
+impl StoredEvent<'_> {
+    /// The serialized event: `{id, type, seq, aggregateID, data, created?, metadata?}`.
+    pub fn to_json(&self) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let mut json = format!(
+            "{{\"id\":{},\"type\":{},\"seq\":{},\"aggregateID\":{},\"data\":{}",
+            quoted(self.id),
+            quoted(self.type_name),
+            self.seq,
+            quoted(self.aggregate_id),
+            self.data
+        );
+        if let Some(created) = self.created {
+            json.push_str(&format!(",\"created\":{created}"));
+        }
+        if let Some(metadata) = self.metadata {
+            json.push_str(&format!(",\"metadata\":{metadata}"));
+        }
+        json.push('}');
+        json
+    }
+}

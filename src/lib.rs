@@ -1,0 +1,38 @@
+//! Syncline: an embedded, single-writer event log. The modules stand in the order of the data's path: an event is plain
+//! data with a payload of JSON text; a connection holds the tables; inside a transaction it is run (or replayed, with
+//! the id and seq that the writer gave), projected into the caller's tables, and committed; the log is read in pages.
+//! The store is the façade, and `binding` the only module that names Node-API.
+//!
+//! Imports go one way: limits, error ← event, id, payload ← schema, connection ← tables, transaction ← run, project,
+//! replay, remove, owner, log, statement ← checkpoint ← store ← binding. A test holds that.
+
+pub mod limits;
+
+pub mod error;
+
+pub mod event;
+pub mod id;
+pub mod payload;
+
+pub mod connection;
+pub mod schema;
+
+pub mod tables;
+pub mod transaction;
+
+pub mod owner;
+pub mod project;
+pub mod remove;
+pub mod replay;
+pub mod run;
+
+pub mod log;
+
+mod cursor;
+pub mod statement;
+
+mod checkpoint;
+
+pub mod store;
+
+pub mod binding;

@@ -1,0 +1,51 @@
+//! Every bound of the library, in one place. `docs/limits.md` names them; `__test__/71.limits.test.js` holds each at
+//! the bound and one over it. This file imports nothing.
+
+/// Longest versioned event type (`type.version`), in UTF-8 bytes.
+pub const MAX_TYPE_BYTES: usize = 255;
+
+/// Longest aggregate id, in UTF-8 bytes.
+pub const MAX_AGGREGATE_ID_BYTES: usize = 8 * 1024;
+
+/// Longest owner name, in UTF-8 bytes.
+pub const MAX_OWNER_BYTES: usize = 255;
+
+/// Longest event id, in UTF-8 bytes. Ours have 30; ids that replay brings are stored as they came.
+pub const MAX_ID_BYTES: usize = 255;
+
+/// Largest event `data` (and, apart from it, `metadata`) in UTF-8 bytes, unless `maxEventBytes` says otherwise.
+pub const DEFAULT_MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Deepest nesting of arrays and objects in an event's data or metadata.
+pub const MAX_NESTING: usize = 1_000;
+
+/// Largest sequence: below 2^32, so that a seq is an exact JavaScript number with room to spare.
+pub const MAX_SEQ: i64 = u32::MAX as i64;
+
+/// Largest key of an aggregate in `event_sequence`: below 2^31.
+pub const MAX_AGGREGATE_KEY: i64 = i32::MAX as i64;
+
+/// Largest integer that a JavaScript number carries exactly (2^53 − 1): bound of `created` and of positions.
+pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
+
+/// Rows of a page that is read for JavaScript, at most, whatever limit the caller gave.
+pub const MAX_PAGE_ROWS: usize = 1_000;
+
+/// Bytes of `data` after which a page of events ends. One event larger than this is a page of its own.
+pub const PAGE_BYTES: usize = 1024 * 1024;
+
+/// Prepared statements kept per connection, least recently used out first.
+pub const STATEMENT_CACHE: usize = 256;
+
+/// WAL bytes at which the checkpoint thread begins to copy frames back (PASSIVE, blocks nobody).
+pub const WAL_PASSIVE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// WAL bytes at which the checkpoint thread also restarts the log (RESTART, waits for readers of old frames).
+/// PASSIVE alone never resets the WAL under a busy writer: 3 GB in 12 s were seen.
+pub const WAL_RESTART_BYTES: u64 = 16 * 1024 * 1024;
+
+/// WAL bytes at which the writer itself checkpoints before its next BEGIN.
+pub const WAL_HARD_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Size to which SQLite truncates the WAL file when the log restarts.
+pub const JOURNAL_SIZE_LIMIT: u64 = WAL_RESTART_BYTES;

@@ -1,0 +1,274 @@
+//! Reading the log: pages by aggregate and by position, gaps, tombstones. A page is bounded by rows and by bytes and
+//! read in one statement, so that no reader holds a transaction open between pages.
+
+use rusqlite::{OptionalExtension, Row};
+
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::event::StoredEvent;
+use crate::limits::{MAX_PAGE_ROWS, MAX_SEQ, PAGE_BYTES};
+use crate::tables::{self, Types};
+
+/// Receives each event of a page.
+pub type Visit<'v> = dyn FnMut(&StoredEvent<'_>) -> Result<()> + 'v;
+
+/// Which events of an aggregate to read: `after < seq < before`.
+#[derive(Debug, Clone, Copy)]
+pub struct Range {
+    /// Exclusive; −1 from the start.
+    pub after: i64,
+    /// Exclusive; `None` to the end.
+    pub before: Option<i64>,
+    /// Rows at most.
+    pub limit: usize,
+    /// Newest first.
+    pub descending: bool,
+}
+
+/// What a page of the log holds besides its events.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct LogPage {
+    /// History through this seq was erased, and the deletion event if there was one (JSON text).
+    pub removed: Option<(i64, Option<String>)>,
+    /// `after < seq <= through` no longer exist, in order, within what the page covers.
+    pub gaps: Vec<(i64, i64)>,
+    /// The page reaches the end that was asked for.
+    pub done: bool,
+}
+
+/// Reads a page of one aggregate's events.
+pub fn read(
+    connection: &Connection,
+    types: &mut Types,
+    aggregate_id: &str,
+    range: Range,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    let Some(sequence) = tables::find_sequence(connection, aggregate_id)? else {
+        return Ok(());
+    };
+    read_rows(connection, types, (aggregate_id, sequence.key), range, visit)
+}
+
+/// Reads a page of all events in the order of commits, from after a position.
+pub fn read_all(
+    connection: &Connection,
+    types: &mut Types,
+    after_position: i64,
+    limit: usize,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    let mut statement = connection.cached(
+        "SELECT event.seq, event.id, event.type, event.created, event.metadata, event.data, event.position,
+                event_sequence.aggregate_id
+         FROM event CROSS JOIN event_sequence ON event_sequence.key = event.aggregate
+         WHERE event.position > ?1 ORDER BY event.position LIMIT ?2",
+    )?;
+    let mut rows = statement.query((after_position, limit.min(MAX_PAGE_ROWS) as i64))?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        bytes += visit_row(
+            connection,
+            types,
+            row,
+            row.get_ref(7)?.as_str().map_err(unreadable)?,
+            visit,
+        )?;
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a page of one aggregate's log, `after < seq <= through`, with what the log says of missing ranges.
+/// `ERR_CORRUPT` where a range is missing that it does not explain.
+pub fn read_log(
+    connection: &Connection,
+    types: &mut Types,
+    aggregate_id: &str,
+    (after, through): (i64, i64),
+    limit: usize,
+    visit: &mut Visit<'_>,
+) -> Result<LogPage> {
+    let Some(sequence) = tables::find_sequence(connection, aggregate_id)? else {
+        return Ok(LogPage {
+            done: true,
+            ..LogPage::default()
+        });
+    };
+    let mut page = LogPage::default();
+    let mut after = after;
+    // A reader that stands exactly at the tombstone may have been there before the removal. One that has seen it gets it
+    // again, which replays as a duplicate.
+    if let Some(removed) = sequence.removed_seq.filter(|removed| *removed >= after) {
+        page.removed = Some((removed, tombstone_event(connection, sequence.key)?));
+        after = removed;
+    }
+    let mut gaps = gaps(connection, sequence.key, after, through)?.into_iter().peekable();
+    let mut last = after;
+    let mut count = 0;
+    let unexplained = |last: i64, next: i64| {
+        Error::Corrupt(format!(
+            "The log of aggregate \"{aggregate_id}\" has lost the events after seq {last} and before {next}"
+        ))
+    };
+    let range = Range {
+        after,
+        before: Some(through + 1),
+        limit,
+        descending: false,
+    };
+    read_rows(connection, types, (aggregate_id, sequence.key), range, &mut |event| {
+        while let Some(gap) = gaps.next_if(|(_, through)| *through < event.seq) {
+            last = gap.1;
+            page.gaps.push(gap);
+        }
+        if event.seq != last + 1 {
+            return Err(unexplained(last, event.seq));
+        }
+        (last, count) = (event.seq, count + 1);
+        visit(event)
+    })?;
+    if count == 0 || last >= through {
+        for gap in gaps {
+            last = gap.1;
+            page.gaps.push(gap);
+        }
+    }
+    page.done = last >= through || count == 0;
+    if page.done && last < through.min(sequence.seq) {
+        return Err(unexplained(last, through.min(sequence.seq) + 1));
+    }
+    Ok(page)
+}
+
+/// The last seq of an aggregate, −1 when unknown.
+pub fn sequence(connection: &Connection, aggregate_id: &str) -> Result<i64> {
+    Ok(tables::find_sequence(connection, aggregate_id)?.map_or(-1, |sequence| sequence.seq))
+}
+
+/// The last seq of the named aggregates that are known, or of all. One indexed query, however many ids there are.
+pub fn sequences(connection: &Connection, ids: Option<&[String]>) -> Result<Vec<(String, i64)>> {
+    let pair = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let collected = match ids {
+        Some(ids) => connection
+            .cached(
+                "SELECT aggregate_id, seq FROM event_sequence
+                 WHERE aggregate_id IN (SELECT value FROM json_each(?1)) ORDER BY key",
+            )?
+            .query_map([serde_json::Value::from(ids).to_string()], pair)?
+            .collect::<rusqlite::Result<_>>()?,
+        None => connection
+            .cached("SELECT aggregate_id, seq FROM event_sequence ORDER BY key")?
+            .query_map([], pair)?
+            .collect::<rusqlite::Result<_>>()?,
+    };
+    Ok(collected)
+}
+
+/// An aggregate in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub aggregate_id: String,
+    /// Its last seq.
+    pub seq: i64,
+    /// Who may write it.
+    pub owner: Option<String>,
+    /// How many times that changed.
+    pub epoch: i64,
+}
+
+/// Aggregates whose id begins with `prefix`, ordered by id, from after an id.
+pub fn aggregates(connection: &Connection, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>> {
+    let mut statement = connection.cached(
+        "SELECT aggregate_id, seq, owner_id, epoch FROM event_sequence
+         WHERE aggregate_id > ?1 AND aggregate_id >= ?2 ORDER BY aggregate_id",
+    )?;
+    let mut rows = statement.query((after, prefix))?;
+    let mut listed = Vec::new();
+    while listed.len() < limit {
+        let Some(row) = rows.next()? else { break };
+        let aggregate_id: String = row.get(0)?;
+        if !aggregate_id.starts_with(prefix) {
+            break;
+        }
+        listed.push(Listed {
+            aggregate_id,
+            seq: row.get(1)?,
+            owner: row.get(2)?,
+            epoch: row.get(3)?,
+        });
+    }
+    Ok(listed)
+}
+
+fn read_rows(
+    connection: &Connection,
+    types: &mut Types,
+    (aggregate_id, key): (&str, i64),
+    range: Range,
+    visit: &mut Visit<'_>,
+) -> Result<()> {
+    let mut statement = connection.cached(if range.descending {
+        "SELECT seq, id, type, created, metadata, data, position FROM event
+         WHERE aggregate = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq DESC LIMIT ?4"
+    } else {
+        "SELECT seq, id, type, created, metadata, data, position FROM event
+         WHERE aggregate = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4"
+    })?;
+    let before = range.before.unwrap_or(MAX_SEQ + 1);
+    let mut rows = statement.query((key, range.after, before, range.limit.min(MAX_PAGE_ROWS) as i64))?;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        bytes += visit_row(connection, types, row, aggregate_id, visit)?;
+        if bytes >= PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Hands over one row and says how many bytes of data it had.
+fn visit_row(
+    connection: &Connection,
+    types: &mut Types,
+    row: &Row<'_>,
+    aggregate_id: &str,
+    visit: &mut Visit<'_>,
+) -> Result<usize> {
+    let data = row.get_ref(5)?.as_str().map_err(unreadable)?;
+    visit(&StoredEvent {
+        id: row.get_ref(1)?.as_str().map_err(unreadable)?,
+        type_name: &types.name(connection, row.get(2)?)?,
+        seq: row.get(0)?,
+        aggregate_id,
+        created: row.get(3)?,
+        metadata: row.get_ref(4)?.as_str_or_null().map_err(unreadable)?,
+        data,
+        position: row.get(6)?,
+    })?;
+    Ok(data.len())
+}
+
+fn unreadable(error: rusqlite::types::FromSqlError) -> Error {
+    Error::Corrupt(format!("An event row holds what syncline never writes: {error}"))
+}
+
+fn gaps(connection: &Connection, key: i64, after: i64, through: i64) -> Result<Vec<(i64, i64)>> {
+    let mut statement = connection.cached(
+        "SELECT max(after, ?2), min(through, ?3) FROM event_gap
+         WHERE aggregate = ?1 AND after < ?3 AND through > ?2 ORDER BY event_gap.after",
+    )?;
+    let gaps = statement.query_map((key, after, through), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(gaps.collect::<rusqlite::Result<_>>()?)
+}
+
+fn tombstone_event(connection: &Connection, key: i64) -> Result<Option<String>> {
+    let event: Option<Option<String>> = connection
+        .cached("SELECT removed_event FROM event_sequence WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()?;
+    Ok(event.flatten())
+}

@@ -1,0 +1,99 @@
+//! Who may write an aggregate. The epoch counts how many times that changed; it never falls.
+
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::limits::MAX_OWNER_BYTES;
+use crate::tables::{self, Sequence};
+
+/// `ERR_INVALID_ARGUMENT` or `ERR_TOO_LARGE` for a name that cannot own anything.
+pub fn check_name(owner: &str) -> Result<()> {
+    if owner.is_empty() {
+        return Err(Error::InvalidArgument("An owner's name must not be empty".to_owned()));
+    }
+    if owner.len() > MAX_OWNER_BYTES {
+        return Err(Error::TooLarge {
+            what: "The owner's name".to_owned(),
+            size: owner.len() as u64,
+            limit: MAX_OWNER_BYTES as u64,
+            index: None,
+        });
+    }
+    Ok(())
+}
+
+/// Refuses a writer other than the owner. Nobody's aggregates are open to all, and a store without a name is not asked.
+pub fn check_writer(aggregate_id: &str, sequence: &Sequence, writer: Option<&str>) -> Result<()> {
+    match (&sequence.owner, writer) {
+        (Some(owner), Some(writer)) if owner != writer => Err(refused(aggregate_id, sequence, Some(writer), None)),
+        _ => Ok(()),
+    }
+}
+
+/// What a replay in the name of `owner`, at `epoch`, makes of an aggregate's owner and epoch: a lower epoch and, in the
+/// same epoch, a different owner are refused; a higher epoch is adopted, and nobody's aggregate is claimed.
+/// `None`: they stay as they are.
+pub fn replayed(
+    aggregate_id: &str,
+    sequence: &Sequence,
+    owner: Option<&str>,
+    epoch: Option<i64>,
+) -> Result<Option<(Option<String>, i64)>> {
+    let newer = match epoch {
+        Some(epoch) if epoch < sequence.epoch => return Err(refused(aggregate_id, sequence, owner, Some(epoch))),
+        Some(epoch) if epoch > sequence.epoch => Some(epoch),
+        _ => None,
+    };
+    let name = owner.map(str::to_owned);
+    Ok(match (newer, &sequence.owner, owner) {
+        (Some(epoch), held, None) => Some((held.clone(), epoch)),
+        (Some(epoch), _, Some(_)) => Some((name, epoch)),
+        (None, _, None) => None,
+        (None, None, Some(_)) => Some((name, sequence.epoch + 1)),
+        (None, Some(held), Some(owner)) if held == owner => None,
+        (None, Some(_), Some(_)) => return Err(refused(aggregate_id, sequence, owner, epoch)),
+    })
+}
+
+/// Gives the aggregate to `owner`, or to nobody. Another owner raises the epoch, the same one does not, and a release
+/// keeps it. An aggregate that nobody has written yet can be claimed.
+pub fn claim(
+    connection: &Connection,
+    aggregate_id: &str,
+    owner: Option<&str>,
+    expected_epoch: Option<i64>,
+) -> Result<(Option<String>, i64)> {
+    owner.map_or(Ok(()), check_name)?;
+    let held = tables::find_sequence(connection, aggregate_id)?;
+    let epoch = held.as_ref().map_or(0, |sequence| sequence.epoch);
+    if let Some(expected) = expected_epoch.filter(|expected| *expected != epoch) {
+        return Err(Error::Conflict {
+            aggregate_id: aggregate_id.to_owned(),
+            what: "epoch",
+            expected,
+            got: epoch,
+        });
+    }
+    let Some(sequence) = held else {
+        let epoch = i64::from(owner.is_some());
+        if owner.is_some() {
+            tables::insert_sequence(connection, aggregate_id, owner, epoch)?;
+        }
+        return Ok((owner.map(str::to_owned), epoch));
+    };
+    if sequence.owner.as_deref() == owner {
+        return Ok((sequence.owner, epoch));
+    }
+    let epoch = if owner.is_some() { epoch + 1 } else { epoch };
+    tables::update_owner(connection, sequence.key, owner, epoch)?;
+    Ok((owner.map(str::to_owned), epoch))
+}
+
+fn refused(aggregate_id: &str, sequence: &Sequence, got: Option<&str>, got_epoch: Option<i64>) -> Error {
+    Error::NotOwner {
+        aggregate_id: aggregate_id.to_owned(),
+        owner: sequence.owner.clone(),
+        epoch: sequence.epoch,
+        got: got.map(str::to_owned),
+        got_epoch,
+    }
+}

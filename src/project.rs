@@ -1,0 +1,208 @@
+//! Definitions as the core knows them, and projectors written in SQL, which run here. A projector in JavaScript is
+//! driven by the TypeScript layer.
+
+use std::cell::OnceCell;
+
+use rusqlite::ToSql;
+use rusqlite::types::ToSqlOutput;
+
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::event::StoredEvent;
+use crate::transaction::Transactions;
+
+/// What turns events of one type and version into changes of the caller's tables.
+pub enum Projector {
+    /// Nothing was given: recording the type is an error.
+    Missing,
+    /// The definition says `projector: "none"`.
+    None,
+    /// A function of the caller.
+    JavaScript,
+    /// Statements that run here, in order.
+    Sql(Vec<SqlProjector>),
+}
+
+/// A versioned event type.
+pub struct Definition {
+    /// `type.version`.
+    pub name: String,
+    /// The field of `data` that names the aggregate.
+    pub aggregate: String,
+    /// What projects it.
+    pub projector: Projector,
+    /// JavaScript has to see each replayed event, to check it against the schema.
+    pub validate: bool,
+    /// Data of this version goes through JavaScript before its projector.
+    pub upcast: bool,
+}
+
+impl Definition {
+    /// The type without its version.
+    pub fn unversioned(&self) -> &str {
+        self.name.rsplit_once('.').map_or(self.name.as_str(), |(name, _)| name)
+    }
+
+    /// The version.
+    pub fn version(&self) -> i64 {
+        self.name
+            .rsplit_once('.')
+            .and_then(|(_, version)| version.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Whether the TypeScript layer has to act on each replayed event.
+    pub fn needs_javascript(&self) -> bool {
+        self.validate || self.upcast || matches!(self.projector, Projector::JavaScript)
+    }
+}
+
+/// A named parameter of a SQL projector.
+#[derive(Debug, Clone, Copy)]
+enum Parameter {
+    Data,
+    AggregateId,
+    Seq,
+    Id,
+    Type,
+    Version,
+    Created,
+}
+
+/// One statement of a SQL projector, checked and bound to its parameters at its first use: `open` looks at no table
+/// of the application.
+pub struct SqlProjector {
+    sql: String,
+    parameters: OnceCell<Vec<Parameter>>,
+}
+
+impl SqlProjector {
+    /// Takes the text as it is.
+    pub fn new(sql: String) -> Self {
+        SqlProjector {
+            sql,
+            parameters: OnceCell::new(),
+        }
+    }
+
+    fn run(
+        &self,
+        connection: &Connection,
+        transactions: &Transactions,
+        definition: &Definition,
+        event: &StoredEvent<'_>,
+    ) -> Result<()> {
+        let parameters = match self.parameters.get() {
+            Some(parameters) => parameters,
+            None => {
+                let parameters = self.check(connection, transactions, definition)?;
+                self.parameters.get_or_init(|| parameters)
+            }
+        };
+        let mut statement = connection.cached(&self.sql)?;
+        for (index, parameter) in parameters.iter().enumerate() {
+            statement.raw_bind_parameter(index + 1, parameter.of(definition, event))?;
+        }
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        connection: &Connection,
+        transactions: &Transactions,
+        definition: &Definition,
+    ) -> Result<Vec<Parameter>> {
+        let effects = connection.effects(&self.sql)?;
+        debug_assert!(
+            transactions.projecting,
+            "statements of projectors are checked as a projector's"
+        );
+        transactions.check(effects.control.as_ref(), effects.touches_log)?;
+        let statement = connection.cached(&self.sql)?;
+        (1..=statement.parameter_count())
+            .map(|index| {
+                let name = statement.parameter_name(index);
+                name.and_then(Parameter::named).ok_or_else(|| {
+                    Error::InvalidArgument(format!(
+                        "The SQL projector of {} has a parameter {}; it can use \
+                         :data :aggregateID :seq :id :type :version :created",
+                        definition.name,
+                        name.unwrap_or("without a name"),
+                    ))
+                })
+            })
+            .collect()
+    }
+}
+
+impl Parameter {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            ":data" => Parameter::Data,
+            ":aggregateID" => Parameter::AggregateId,
+            ":seq" => Parameter::Seq,
+            ":id" => Parameter::Id,
+            ":type" => Parameter::Type,
+            ":version" => Parameter::Version,
+            ":created" => Parameter::Created,
+            _ => return None,
+        })
+    }
+
+    fn of<'a>(self, definition: &'a Definition, event: &StoredEvent<'a>) -> Bound<'a> {
+        match self {
+            Parameter::Data => Bound::Text(event.data),
+            Parameter::AggregateId => Bound::Text(event.aggregate_id),
+            Parameter::Id => Bound::Text(event.id),
+            Parameter::Type => Bound::Text(definition.unversioned()),
+            Parameter::Seq => Bound::Integer(Some(event.seq)),
+            Parameter::Version => Bound::Integer(Some(definition.version())),
+            Parameter::Created => Bound::Integer(event.created),
+        }
+    }
+}
+
+enum Bound<'a> {
+    Text(&'a str),
+    Integer(Option<i64>),
+}
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Bound::Text(text) => text.to_sql(),
+            Bound::Integer(integer) => integer.to_sql(),
+        }
+    }
+}
+
+/// Runs the SQL projector of an event; for any other kind there is nothing to do here. A failure names the event.
+pub fn project(
+    connection: &Connection,
+    transactions: &mut Transactions,
+    definition: &Definition,
+    event: &StoredEvent<'_>,
+) -> Result<()> {
+    let Projector::Sql(statements) = &definition.projector else {
+        return Ok(());
+    };
+    transactions.projecting = true;
+    let done = statements
+        .iter()
+        .try_for_each(|statement| statement.run(connection, transactions, definition, event));
+    transactions.projecting = false;
+    let Err(error) = done else { return Ok(()) };
+    transactions.notice(connection, Some(&error));
+    Err(match error {
+        Error::Sqlite { message, sqlite_code } => Error::Sqlite {
+            message: format!(
+                "{message}: in the SQL projector of {} (aggregate \"{}\", seq {})",
+                definition.name, event.aggregate_id, event.seq
+            ),
+            sqlite_code,
+        },
+        other => other,
+    })
+}

@@ -1,0 +1,58 @@
+//! Removal: history goes, a tombstone stays in the sequence row, and with it the deletion event, so that a reader who
+//! was away learns of it. Sequences go on after the last one.
+
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::event::{NewEvent, Recorded};
+use crate::id::Ids;
+use crate::owner;
+use crate::project::Definition;
+use crate::run;
+use crate::tables;
+
+/// Removes an aggregate, with or without a deletion event, inside the open transaction. `None` where there was no
+/// event. An aggregate that was never known stays so, unless there is an event to tell.
+pub fn remove(
+    connection: &Connection,
+    ids: &mut Ids,
+    aggregate_id: &str,
+    writer: Option<&str>,
+    event: Option<(&Definition, &NewEvent<'_>)>,
+) -> Result<Option<Recorded>> {
+    let Some((definition, event)) = event else {
+        if let Some(sequence) = tables::find_sequence(connection, aggregate_id)? {
+            owner::check_writer(aggregate_id, &sequence, writer)?;
+            if sequence.seq > sequence.removed_seq.unwrap_or(-1) {
+                let position = tables::next_position(connection)?;
+                erase(connection, sequence.key, sequence.seq, position, None)?;
+            }
+        }
+        return Ok(None);
+    };
+    let sequence = run::writable(connection, aggregate_id, writer, event.expected_seq)?;
+    let seq = run::following(aggregate_id, sequence.seq)?;
+    let recorded = run::unrecorded(ids, event, seq, tables::next_position(connection)?);
+    let tombstone = run::as_stored(definition, event, &recorded).to_json();
+    tables::update_seq(connection, sequence.key, seq)?;
+    erase(connection, sequence.key, seq, recorded.position, Some(&tombstone))?;
+    Ok(Some(recorded))
+}
+
+/// Erases events and gaps up to `through` and writes the tombstone. The removal takes a position of its own, and the
+/// floor rises to it, so that no position of an erased event is used again.
+pub fn erase(connection: &Connection, key: i64, through: i64, position: i64, event: Option<&str>) -> Result<()> {
+    tables::raise_position_floor(connection, position)?;
+    connection
+        .cached("DELETE FROM event WHERE aggregate = ?1 AND seq <= ?2")?
+        .execute((key, through))?;
+    connection
+        .cached("DELETE FROM event_gap WHERE aggregate = ?1 AND through <= ?2")?
+        .execute((key, through))?;
+    connection
+        .cached("UPDATE event_gap SET after = ?2 WHERE aggregate = ?1 AND after < ?2")?
+        .execute((key, through))?;
+    connection
+        .cached("UPDATE event_sequence SET removed_seq = ?2, removed_at = ?3, removed_event = ?4 WHERE key = ?1")?
+        .execute((key, through, position, event))?;
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! The writer's act: under the write lock, owner, expected seq, seq = last + 1, sequence row, event row.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::event::{NewEvent, Recorded, StoredEvent};
+use crate::id::Ids;
+use crate::limits::{MAX_AGGREGATE_ID_BYTES, MAX_NESTING, MAX_SEQ, MAX_TYPE_BYTES};
+use crate::owner;
+use crate::payload;
+use crate::project::Definition;
+use crate::tables::{self, EventRow, Sequence, Types};
+
+/// What does not need the lock: names and nesting.
+pub fn check(definition: &Definition, event: &NewEvent<'_>, max_event_bytes: usize) -> Result<()> {
+    check_type(&definition.name)?;
+    check_aggregate_id(event.aggregate_id, None)?;
+    for (what, text) in [("data", Some(event.data)), ("metadata", event.metadata)] {
+        let Some(text) = text else { continue };
+        if text.len() > max_event_bytes {
+            return Err(Error::TooLarge {
+                what: format!(
+                    "The {what} of {} for aggregate \"{}\"",
+                    definition.name, event.aggregate_id
+                ),
+                size: text.len() as u64,
+                limit: max_event_bytes as u64,
+                index: None,
+            });
+        }
+        if nests_too_deep(text) {
+            return Err(Error::InvalidData {
+                type_name: definition.name.clone(),
+                aggregate_id: event.aggregate_id.to_owned(),
+                message: format!("{what} nests deeper than {MAX_NESTING} levels"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// `ERR_TOO_LARGE` for a versioned type name over its limit.
+pub fn check_type(name: &str) -> Result<()> {
+    if name.len() <= MAX_TYPE_BYTES {
+        return Ok(());
+    }
+    let (size, limit) = (name.len() as u64, MAX_TYPE_BYTES as u64);
+    Err(Error::TooLarge {
+        what: format!("The type \"{name}\""),
+        size,
+        limit,
+        index: None,
+    })
+}
+
+/// `ERR_TOO_LARGE` for an aggregate id over its limit, `ERR_INVALID_ARGUMENT` for an empty one.
+pub fn check_aggregate_id(aggregate_id: &str, index: Option<usize>) -> Result<()> {
+    if aggregate_id.is_empty() {
+        return Err(Error::InvalidArgument("An aggregate id must not be empty".to_owned()));
+    }
+    if aggregate_id.len() <= MAX_AGGREGATE_ID_BYTES {
+        return Ok(());
+    }
+    let (size, limit) = (aggregate_id.len() as u64, MAX_AGGREGATE_ID_BYTES as u64);
+    Err(Error::TooLarge {
+        what: "The aggregate id".to_owned(),
+        size,
+        limit,
+        index,
+    })
+}
+
+/// Counting brackets first, strings included, spares most payloads the exact pass.
+fn nests_too_deep(text: &str) -> bool {
+    let brackets = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
+    brackets > MAX_NESTING && payload::inspect(text, "").depth > MAX_NESTING
+}
+
+/// Records one event inside the open transaction.
+pub fn record(
+    connection: &Connection,
+    types: &mut Types,
+    ids: &mut Ids,
+    definition: &Definition,
+    event: &NewEvent<'_>,
+) -> Result<Recorded> {
+    let sequence = writable(connection, event.aggregate_id, event.owner, event.expected_seq)?;
+    let seq = following(event.aggregate_id, sequence.seq)?;
+    let recorded = unrecorded(ids, event, seq, tables::next_position(connection)?);
+    tables::update_seq(connection, sequence.key, seq)?;
+    let row = EventRow {
+        aggregate: sequence.key,
+        seq,
+        id: &recorded.id,
+        type_key: types.key(connection, &definition.name)?,
+        created: Some(recorded.created),
+        metadata: event.metadata,
+        data: event.data,
+    };
+    tables::insert_event(connection, recorded.position, &row)?;
+    Ok(recorded)
+}
+
+/// The sequence row that `writer` may write, made where there is none.
+pub fn writable(
+    connection: &Connection,
+    aggregate_id: &str,
+    writer: Option<&str>,
+    expected_seq: Option<i64>,
+) -> Result<Sequence> {
+    let held = tables::find_sequence(connection, aggregate_id)?;
+    if let Some(sequence) = &held {
+        owner::check_writer(aggregate_id, sequence, writer)?;
+    }
+    let last = held.as_ref().map_or(-1, |sequence| sequence.seq);
+    if let Some(expected) = expected_seq.filter(|expected| *expected != last) {
+        return Err(Error::Conflict {
+            aggregate_id: aggregate_id.to_owned(),
+            what: "seq",
+            expected,
+            got: last,
+        });
+    }
+    match held {
+        Some(sequence) => Ok(sequence),
+        None => tables::insert_sequence(connection, aggregate_id, writer, i64::from(writer.is_some())),
+    }
+}
+
+/// The seq after `last`.
+pub fn following(aggregate_id: &str, last: i64) -> Result<i64> {
+    if last < MAX_SEQ {
+        return Ok(last + 1);
+    }
+    Err(Error::TooLarge {
+        what: format!("The next seq of aggregate \"{aggregate_id}\""),
+        size: last.unsigned_abs() + 1,
+        limit: MAX_SEQ.unsigned_abs(),
+        index: None,
+    })
+}
+
+/// What a new event gets besides its rows: an id and a time.
+pub fn unrecorded(ids: &mut Ids, event: &NewEvent<'_>, seq: i64, position: i64) -> Recorded {
+    Recorded {
+        seq,
+        id: ids.make(),
+        created: event.created.unwrap_or_else(now),
+        position,
+        pending: 0,
+    }
+}
+
+/// Unix milliseconds.
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|elapsed| i64::try_from(elapsed.as_millis()).ok())
+        .unwrap_or(0)
+}
+
+/// The event as its projector sees it.
+pub fn as_stored<'a>(definition: &'a Definition, event: &NewEvent<'a>, recorded: &'a Recorded) -> StoredEvent<'a> {
+    StoredEvent {
+        id: &recorded.id,
+        type_name: &definition.name,
+        seq: recorded.seq,
+        aggregate_id: event.aggregate_id,
+        created: Some(recorded.created),
+        metadata: event.metadata,
+        data: event.data,
+        position: recorded.position,
+    }
+}

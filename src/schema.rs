@@ -1,0 +1,111 @@
+//! Syncline's own tables: creates them, and refuses what it did not make. One SQL object a file in `schema/`.
+
+use rusqlite::{Connection as Sqlite, OptionalExtension};
+
+use crate::error::{Error, Result};
+
+/// Version of the tables below; it stands in `event_meta`.
+pub const FORMAT: i64 = 1;
+
+/// Name and SQL of every object, in the order of creation. SQLite keeps the text as it was given, so that an object is
+/// ours exactly when its stored text is this text.
+const OBJECTS: [(&str, &str); 7] = [
+    ("event_meta", include_str!("schema/event_meta.sql")),
+    ("event_sequence", include_str!("schema/event_sequence.sql")),
+    ("event_type", include_str!("schema/event_type.sql")),
+    ("event", include_str!("schema/event.sql")),
+    ("event_aggregate_seq", include_str!("schema/event_aggregate_seq.sql")),
+    ("event_gap", include_str!("schema/event_gap.sql")),
+    ("event_log", include_str!("schema/event_log.sql")),
+];
+
+/// What a file holds under Syncline's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing: the tables are still to be made.
+    Nothing,
+    /// Exactly this version's objects.
+    Ours,
+}
+
+/// Whether `table` (as SQLite names it) is one of Syncline's own.
+pub fn is_ours(table: &str) -> bool {
+    OBJECTS.iter().any(|(name, _)| name.eq_ignore_ascii_case(table))
+}
+
+/// Looks at what stands under our names and changes nothing. `ERR_FOREIGN_SCHEMA` for anything that is not ours,
+/// `ERR_SCHEMA_NEWER` for a later format.
+pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
+    let mut found = Vec::new();
+    let mut statement = sqlite.prepare("SELECT type, name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (kind, name, sql): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if is_ours(&name) {
+            found.push((kind, name, sql));
+        }
+    }
+    if found.is_empty() {
+        return Ok(Found::Nothing);
+    }
+    let foreign = |object: String, advice| {
+        Err(Error::ForeignSchema {
+            path: path.to_owned(),
+            object,
+            advice,
+        })
+    };
+    if !found.iter().any(|(_, name, _)| name == "event_meta") {
+        let (kind, name, sql) = &found[0];
+        let older = found
+            .iter()
+            .any(|(_, name, sql)| name == "event" && sql.contains("aggregate_id"));
+        let advice = if older { " (an older event log)" } else { "" };
+        let _ = sql;
+        return foreign(format!("{kind} \"{name}\""), advice);
+    }
+    let format: Option<i64> = match sqlite
+        .query_row("SELECT format FROM main.event_meta", [], |row| row.get(0))
+        .optional()
+    {
+        Ok(format) => format,
+        Err(rusqlite::Error::SqlInputError { .. } | rusqlite::Error::InvalidColumnType(..)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    match format {
+        None => return foreign("table \"event_meta\"".to_owned(), ""),
+        Some(newer) if newer > FORMAT => {
+            return Err(Error::SchemaNewer {
+                path: path.to_owned(),
+                found: newer,
+                supported: FORMAT,
+            });
+        }
+        Some(_) => {}
+    }
+    for (name, sql) in OBJECTS {
+        match found.iter().find(|(_, other, _)| other == name) {
+            Some((_, _, text)) if text == statement_of(sql) => {}
+            Some((kind, _, _)) => return foreign(format!("{kind} \"{name}\""), ""),
+            None => return Err(Error::Corrupt(format!("\"{path}\" has lost its \"{name}\""))),
+        }
+    }
+    Ok(Found::Ours)
+}
+
+/// Makes the tables, inside the write transaction that the caller holds.
+pub fn create(sqlite: &Sqlite) -> Result<()> {
+    for (_, sql) in OBJECTS {
+        sqlite.execute_batch(statement_of(sql))?;
+    }
+    sqlite.execute(
+        "INSERT INTO event_meta (id, format, position_floor) VALUES (1, ?1, 0)",
+        [FORMAT],
+    )?;
+    Ok(())
+}
+
+/// The statement without the comment above it, which is how SQLite stores it.
+fn statement_of(sql: &'static str) -> &'static str {
+    sql.find("CREATE").map_or(sql, |start| sql[start..].trim_end())
+}

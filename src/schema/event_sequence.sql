@@ -1,0 +1,13 @@
+-- One row an aggregate, in order of creation. seq is the last one given, -1 where only a claim was made.
+-- removed_* is the tombstone: through which seq history was erased, at which position, and the deletion event
+-- (a serialized event as JSON text) that told why.
+CREATE TABLE event_sequence (
+  key INTEGER PRIMARY KEY,
+  aggregate_id TEXT NOT NULL UNIQUE,
+  seq INTEGER NOT NULL,
+  owner_id TEXT,
+  epoch INTEGER NOT NULL DEFAULT 0,
+  removed_seq INTEGER,
+  removed_at INTEGER,
+  removed_event TEXT
+)

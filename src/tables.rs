@@ -1,0 +1,224 @@
+//! The rows of Syncline's own tables: the sequence row of an aggregate, event rows, interned types, positions, gaps.
+//! Whoever calls holds the write lock, or reads inside one statement.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::OptionalExtension;
+
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::limits::MAX_AGGREGATE_KEY;
+
+/// The sequence row of an aggregate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    /// Key of the aggregate in the other tables.
+    pub key: i64,
+    /// The last seq given; −1 where only a claim was made.
+    pub seq: i64,
+    /// Who may write.
+    pub owner: Option<String>,
+    /// How many times that changed.
+    pub epoch: i64,
+    /// Through which seq history was erased.
+    pub removed_seq: Option<i64>,
+}
+
+/// Reads the sequence row of an aggregate.
+pub fn find_sequence(connection: &Connection, aggregate_id: &str) -> Result<Option<Sequence>> {
+    let mut statement = connection
+        .cached("SELECT key, seq, owner_id, epoch, removed_seq FROM event_sequence WHERE aggregate_id = ?1")?;
+    Ok(statement
+        .query_row([aggregate_id], |row| {
+            Ok(Sequence {
+                key: row.get(0)?,
+                seq: row.get(1)?,
+                owner: row.get(2)?,
+                epoch: row.get(3)?,
+                removed_seq: row.get(4)?,
+            })
+        })
+        .optional()?)
+}
+
+/// Makes the sequence row of a new aggregate, owned by nobody (epoch 0) or by `owner`.
+pub fn insert_sequence(
+    connection: &Connection,
+    aggregate_id: &str,
+    owner: Option<&str>,
+    epoch: i64,
+) -> Result<Sequence> {
+    connection
+        .cached("INSERT INTO event_sequence (aggregate_id, seq, owner_id, epoch) VALUES (?1, -1, ?2, ?3)")?
+        .execute((aggregate_id, owner, epoch))?;
+    let key = connection.sqlite().last_insert_rowid();
+    if key > MAX_AGGREGATE_KEY {
+        return Err(Error::TooLarge {
+            what: "The number of aggregates".to_owned(),
+            size: key.unsigned_abs(),
+            limit: MAX_AGGREGATE_KEY.unsigned_abs(),
+            index: None,
+        });
+    }
+    Ok(Sequence {
+        key,
+        seq: -1,
+        owner: owner.map(str::to_owned),
+        epoch,
+        removed_seq: None,
+    })
+}
+
+/// Writes the last seq.
+pub fn update_seq(connection: &Connection, key: i64, seq: i64) -> Result<()> {
+    connection
+        .cached("UPDATE event_sequence SET seq = ?2 WHERE key = ?1")?
+        .execute((key, seq))?;
+    Ok(())
+}
+
+/// Writes owner and epoch.
+pub fn update_owner(connection: &Connection, key: i64, owner: Option<&str>, epoch: i64) -> Result<()> {
+    connection
+        .cached("UPDATE event_sequence SET owner_id = ?2, epoch = ?3 WHERE key = ?1")?
+        .execute((key, owner, epoch))?;
+    Ok(())
+}
+
+/// An event row that is to be written.
+pub struct EventRow<'a> {
+    /// Key of the aggregate.
+    pub aggregate: i64,
+    /// Its seq.
+    pub seq: i64,
+    /// Its id.
+    pub id: &'a str,
+    /// Key of its type.
+    pub type_key: i64,
+    /// Unix milliseconds.
+    pub created: Option<i64>,
+    /// JSON object text.
+    pub metadata: Option<&'a str>,
+    /// JSON text.
+    pub data: &'a str,
+}
+
+/// Appends an event row at `position`.
+pub fn insert_event(connection: &Connection, position: i64, row: &EventRow<'_>) -> Result<()> {
+    connection
+        .cached(
+            "INSERT INTO event (position, aggregate, seq, id, type, created, metadata, data)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute((
+            position,
+            row.aggregate,
+            row.seq,
+            row.id,
+            row.type_key,
+            row.created,
+            row.metadata,
+            row.data,
+        ))?;
+    Ok(())
+}
+
+/// The position after every position ever used. The newest row is found at the tree's right edge, without a scan.
+pub fn next_position(connection: &Connection) -> Result<i64> {
+    Ok(connection
+        .cached(
+            "SELECT 1 + max(position_floor, coalesce((SELECT max(position) FROM event), 0))
+             FROM event_meta WHERE id = 1",
+        )?
+        .query_row([], |row| row.get(0))?)
+}
+
+/// Notes that every position up to `position` has been used, before the rows that show it go.
+pub fn raise_position_floor(connection: &Connection, position: i64) -> Result<()> {
+    connection
+        .cached("UPDATE event_meta SET position_floor = max(position_floor, ?1) WHERE id = 1")?
+        .execute([position])?;
+    Ok(())
+}
+
+/// Whether a gap of the aggregate covers `seq`.
+pub fn in_gap(connection: &Connection, key: i64, seq: i64) -> Result<bool> {
+    Ok(connection
+        .cached("SELECT 1 FROM event_gap WHERE aggregate = ?1 AND after < ?2 AND through >= ?2")?
+        .exists((key, seq))?)
+}
+
+/// Notes that `after < seq <= through` no longer exist. A gap that ends where this one begins grows instead.
+pub fn insert_gap(connection: &Connection, key: i64, after: i64, through: i64) -> Result<()> {
+    let grown = connection
+        .cached("UPDATE event_gap SET through = ?3 WHERE aggregate = ?1 AND through = ?2")?
+        .execute((key, after, through))?;
+    if grown == 0 {
+        connection
+            .cached("INSERT INTO event_gap (aggregate, after, through) VALUES (?1, ?2, ?3)")?
+            .execute((key, after, through))?;
+    }
+    Ok(())
+}
+
+/// Interned type names, both ways. Rows of `event_type` never change, so that only a rollback, which may take back a
+/// row that this cache has seen, makes it forget.
+#[derive(Default)]
+pub struct Types {
+    keys: HashMap<Arc<str>, i64>,
+    names: HashMap<i64, Arc<str>>,
+}
+
+impl Types {
+    /// The key of a name, made where it has none yet.
+    pub fn key(&mut self, connection: &Connection, name: &str) -> Result<i64> {
+        if let Some(key) = self.keys.get(name) {
+            return Ok(*key);
+        }
+        let found = connection
+            .cached("SELECT key FROM event_type WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?;
+        let key = match found {
+            Some(key) => key,
+            None => {
+                connection
+                    .cached("INSERT INTO event_type (name) VALUES (?1)")?
+                    .execute([name])?;
+                connection.sqlite().last_insert_rowid()
+            }
+        };
+        self.remember(key, name.into());
+        Ok(key)
+    }
+
+    /// The name of a key. `ERR_CORRUPT` where no row has it.
+    pub fn name(&mut self, connection: &Connection, key: i64) -> Result<Arc<str>> {
+        if let Some(name) = self.names.get(&key) {
+            return Ok(Arc::clone(name));
+        }
+        let name: Option<String> = connection
+            .cached("SELECT name FROM event_type WHERE key = ?1")?
+            .query_row([key], |row| row.get(0))
+            .optional()?;
+        let Some(name) = name else {
+            return Err(Error::Corrupt(format!(
+                "event_type has no row {key}, but an event names it"
+            )));
+        };
+        Ok(self.remember(key, name.into()))
+    }
+
+    /// Forgets everything; called when a transaction, or a part of one, was rolled back.
+    pub fn forget(&mut self) {
+        self.keys.clear();
+        self.names.clear();
+    }
+
+    fn remember(&mut self, key: i64, name: Arc<str>) -> Arc<str> {
+        self.keys.insert(Arc::clone(&name), key);
+        self.names.insert(key, Arc::clone(&name));
+        name
+    }
+}

@@ -1,0 +1,305 @@
+//! Transactions as a stack of frames: the root, then savepoints, whether Syncline opened them or raw SQL did (drizzle
+//! nests by raw savepoints). The stack counts the events that wait for the commit, so that whoever takes back rows
+//! takes back their notifications too. Undone unless committed: `rollback` never fails.
+
+use rusqlite::ErrorCode;
+
+use crate::connection::{Connection, Control};
+use crate::error::{Error, Result};
+
+/// How a root transaction begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Takes the write lock at once.
+    Immediate,
+    /// Takes locks as statements need them.
+    Deferred,
+    /// Like `Immediate` in WAL mode.
+    Exclusive,
+}
+
+impl Mode {
+    fn sql(self) -> &'static str {
+        match self {
+            Mode::Immediate => "BEGIN IMMEDIATE",
+            Mode::Deferred => "BEGIN DEFERRED",
+            Mode::Exclusive => "BEGIN EXCLUSIVE",
+        }
+    }
+}
+
+/// Where a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No transaction.
+    Autocommit,
+    /// Inside a transaction whose root Syncline opened.
+    Ours,
+    /// Inside a transaction that raw SQL opened.
+    Raw,
+    /// SQLite ended the transaction by itself; its frames have still to end.
+    Lost,
+}
+
+struct Frame {
+    /// Opened by `begin`, not by raw SQL.
+    ours: bool,
+    /// `None` for a root that began with BEGIN.
+    savepoint: Option<String>,
+    /// How many events were pending when it began.
+    mark: u32,
+}
+
+/// Why a transaction was lost.
+struct Lost {
+    message: String,
+    sqlite_code: String,
+}
+
+/// The open frames of one connection.
+#[derive(Default)]
+pub struct Transactions {
+    frames: Vec<Frame>,
+    pending: u32,
+    lost: Option<Lost>,
+    /// A projector runs: it may not divide or end the transaction, nor see Syncline's own tables.
+    pub projecting: bool,
+}
+
+impl Transactions {
+    /// Where the connection stands.
+    pub fn state(&self) -> State {
+        match (&self.lost, self.frames.first()) {
+            (Some(_), _) => State::Lost,
+            (None, None) => State::Autocommit,
+            (None, Some(root)) if root.ours => State::Ours,
+            (None, Some(_)) => State::Raw,
+        }
+    }
+
+    /// Counts `count` events that wait for the commit, and says how many wait before them.
+    pub fn add_pending(&mut self, count: u32) -> u32 {
+        let before = self.pending;
+        self.pending += count;
+        before
+    }
+
+    /// Opens the root, or a savepoint inside an open one. `ERR_IN_PROJECTOR`, `ERR_BUSY`, or the loss of the open one.
+    pub fn begin(&mut self, connection: &Connection, mode: Mode) -> Result<()> {
+        if self.projecting {
+            return Err(Error::InProjector("begin a transaction"));
+        }
+        self.check_not_lost()?;
+        let savepoint = if self.frames.is_empty() {
+            connection.cached(mode.sql())?.raw_execute()?;
+            None
+        } else {
+            let name = format!("syncline_{}", self.frames.len());
+            connection.cached(&format!("SAVEPOINT {name}"))?.raw_execute()?;
+            Some(name)
+        };
+        self.frames.push(Frame {
+            ours: true,
+            savepoint,
+            mark: self.pending,
+        });
+        Ok(())
+    }
+
+    /// Ends the innermost frame that `begin` opened, and raw savepoints inside it, keeping what it did. Answers how
+    /// many events are pending. Where SQLite refuses (a deferred constraint), everything of the frame is rolled back.
+    pub fn commit(&mut self, connection: &Connection) -> Result<u32> {
+        self.projecting = false;
+        if self.lost.is_some() {
+            let error = self.check_not_lost();
+            self.rollback(connection);
+            return error.map(|()| 0);
+        }
+        let Some(frame) = self.frames.iter().rfind(|frame| frame.ours) else {
+            return Err(Error::InTransaction("There is no transaction to commit"));
+        };
+        let committed = match &frame.savepoint {
+            None => connection
+                .cached("COMMIT")
+                .and_then(|mut statement| Ok(statement.raw_execute()?)),
+            Some(name) => connection
+                .cached(&format!("RELEASE {name}"))
+                .and_then(|mut statement| Ok(statement.raw_execute()?)),
+        };
+        match committed {
+            Ok(_) => {
+                self.pop();
+                let pending = self.pending;
+                if self.frames.is_empty() {
+                    self.pending = 0;
+                }
+                Ok(pending)
+            }
+            Err(error) => {
+                self.rollback(connection);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the innermost frame that `begin` opened, taking back all of it. Answers how many events are still pending.
+    pub fn rollback(&mut self, connection: &Connection) -> u32 {
+        self.projecting = false;
+        let Some(frame) = self.pop() else { return self.pending };
+        self.pending = frame.mark;
+        let autocommit = connection.sqlite().is_autocommit();
+        match &frame.savepoint {
+            None if autocommit => {}
+            None => {
+                // A ROLLBACK fails only where SQLite has ended the transaction already, which is what it asks for.
+                let _ = connection.sqlite().execute_batch("ROLLBACK");
+            }
+            Some(_) if autocommit || self.lost.is_some() => {}
+            Some(name) => {
+                if let Err(error) = connection
+                    .sqlite()
+                    .execute_batch(&format!("ROLLBACK TO {name}; RELEASE {name}"))
+                {
+                    // Half a rollback must not be committed: the whole transaction goes.
+                    let _ = connection.sqlite().execute_batch("ROLLBACK");
+                    self.lose(&error.into());
+                }
+            }
+        }
+        if self.frames.is_empty() {
+            self.lost = None;
+            self.pending = 0;
+        }
+        self.pending
+    }
+
+    /// Takes the innermost frame of ours, with the raw savepoints inside it, off the stack.
+    fn pop(&mut self) -> Option<Frame> {
+        let at = self.frames.iter().rposition(|frame| frame.ours)?;
+        self.frames.truncate(at + 1);
+        self.frames.pop()
+    }
+
+    /// Whether a statement may run now: not in a lost transaction, and within the bounds of a projector.
+    pub fn check(&self, control: Option<&Control>, touches_log: bool) -> Result<()> {
+        self.check_not_lost()?;
+        if self.projecting {
+            if control.is_some() {
+                return Err(Error::InProjector("begin, divide or end a transaction"));
+            }
+            if touches_log {
+                return Err(Error::InProjector("read or write syncline's own tables"));
+            }
+        }
+        let Some(control) = control else { return Ok(()) };
+        let root_is_ours = self.frames.first().is_some_and(|root| root.ours);
+        match control {
+            Control::Begin if root_is_ours => Err(Error::InTransaction("A transaction is open already")),
+            Control::Commit | Control::Rollback if root_is_ours => Err(Error::InTransaction(
+                "Raw COMMIT or ROLLBACK would end a transaction that syncline opened: return from it, or throw",
+            )),
+            Control::Release(name) | Control::RollbackTo(name) => match self.find(name) {
+                Some(at) if self.frames[at..].iter().any(|frame| frame.ours) => Err(Error::InTransaction(
+                    "Raw RELEASE or ROLLBACK TO would end a transaction that syncline opened inside the savepoint",
+                )),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Follows a control statement that has succeeded. `true` where rows were taken back.
+    pub fn follow(&mut self, control: &Control) -> bool {
+        match control {
+            Control::Begin => self.frames.push(Frame {
+                ours: false,
+                savepoint: None,
+                mark: 0,
+            }),
+            Control::Commit => self.frames.clear(),
+            Control::Rollback => {
+                self.frames.clear();
+                self.pending = 0;
+                return true;
+            }
+            Control::Savepoint(name) => {
+                self.frames.push(Frame {
+                    ours: false,
+                    savepoint: Some(name.clone()),
+                    mark: self.pending,
+                });
+            }
+            Control::Release(name) => {
+                if let Some(at) = self.find(name) {
+                    self.frames.truncate(at);
+                }
+            }
+            Control::RollbackTo(name) => {
+                if let Some(at) = self.find(name) {
+                    self.frames.truncate(at + 1);
+                    self.pending = self.frames[at].mark;
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Compares the frames with SQLite's own state after a step. `cause` is the error of that step, if it failed.
+    /// RAISE(ROLLBACK), a full disk or an I/O error end a transaction behind everybody's back: from then on every
+    /// statement is refused, since it would commit by itself.
+    pub fn notice(&mut self, connection: &Connection, cause: Option<&Error>) {
+        if self.frames.is_empty() || self.lost.is_some() || !connection.sqlite().is_autocommit() {
+            return;
+        }
+        if self.frames.iter().any(|frame| frame.ours) {
+            let unknown = Error::Sqlite {
+                message: "unknown cause".to_owned(),
+                sqlite_code: "SQLITE_ABORT".to_owned(),
+            };
+            self.lose(cause.unwrap_or(&unknown));
+        } else {
+            self.frames.clear();
+        }
+        self.pending = 0;
+    }
+
+    fn lose(&mut self, cause: &Error) {
+        let sqlite_code = match cause {
+            Error::Sqlite { sqlite_code, .. } => sqlite_code.clone(),
+            _ => "SQLITE_ABORT".to_owned(),
+        };
+        self.lost = Some(Lost {
+            message: cause.to_string(),
+            sqlite_code,
+        });
+    }
+
+    fn check_not_lost(&self) -> Result<()> {
+        match &self.lost {
+            None => Ok(()),
+            Some(lost) => Err(Error::TransactionLost {
+                message: lost.message.clone(),
+                sqlite_code: lost.sqlite_code.clone(),
+            }),
+        }
+    }
+
+    /// The innermost frame of a savepoint's name; SQLite compares those without case.
+    fn find(&self, name: &str) -> Option<usize> {
+        self.frames.iter().rposition(|frame| {
+            frame
+                .savepoint
+                .as_deref()
+                .is_some_and(|savepoint| savepoint.eq_ignore_ascii_case(name))
+        })
+    }
+}
+
+/// Whether SQLite says that somebody else holds the lock, or that a read cannot become a write any more.
+pub fn is_lock_error(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
+    )
+}
