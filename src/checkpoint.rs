@@ -15,6 +15,10 @@ use crate::limits::{WAL_HARD_BYTES, WAL_PASSIVE_BYTES, WAL_RESTART_BYTES};
 /// How long a checkpoint of the thread waits for readers of old frames before it tries another time.
 const RESTART_PATIENCE: Duration = Duration::from_millis(100);
 
+/// After a checkpoint that a reader prevented, the thread tries again by itself: after this long, then twice as long …
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// Watches the size of the WAL for one store. The thread starts at its first work.
 pub struct Checkpointer {
     options: OpenOptions,
@@ -74,14 +78,17 @@ impl Checkpointer {
         self.shared.changed.notify_one();
     }
 
-    /// Before a BEGIN: at the hard bound the writer checkpoints on its own connection. A reader that holds old frames
-    /// can prevent that; then the writer goes on, and tries again when the WAL has grown by another part.
-    pub fn before_begin(&mut self, connection: &Connection) {
+    /// Before a BEGIN: at the hard bound the writer checkpoints on its own connection, for a moment or, where it must not
+    /// wait, without waiting. A reader that holds old frames can prevent that; then the writer goes on, and tries again
+    /// when the WAL has grown by another part.
+    pub fn before_begin(&mut self, connection: &Connection, wait: bool) {
         let wal_bytes = connection.wal_bytes();
         if wal_bytes < self.hard_bound {
             return;
         }
-        let restarted = checkpoint(connection, "RESTART").is_ok_and(|(busy, _)| !busy);
+        let patience = if wait { RESTART_PATIENCE } else { Duration::ZERO };
+        let restarted = connection.waiting(patience, || checkpoint(connection, "RESTART"));
+        let restarted = restarted.is_ok_and(|(busy, _)| !busy);
         self.hard_bound = if restarted {
             WAL_HARD_BYTES
         } else {
@@ -102,34 +109,55 @@ impl Drop for Checkpointer {
 
 fn work(options: &OpenOptions, shared: &Shared) {
     let mut connection = None;
-    loop {
-        {
-            let mut orders = shared.orders.lock();
-            while !orders.checkpoint && !orders.stop {
-                shared.changed.wait(&mut orders);
-            }
-            if orders.stop {
-                return;
-            }
-            orders.checkpoint = false;
-        }
+    let mut pause = None;
+    while shared.next_order(pause) {
         if connection.is_none() {
             connection = Connection::open_beside(options).ok();
         }
-        // A checkpoint that fails (a full disk, say) leaves the WAL as it was. The next call tries again, and the
-        // writer meets the same failure where it can be reported.
-        if let Some(connection) = &connection {
-            let _ = passive_then_restart(connection);
-        }
+        // A checkpoint that fails (a full disk, say) leaves the WAL as it was. The next one tries again, and the writer
+        // meets the same failure where it can be reported.
+        let restarted = connection
+            .as_ref()
+            .is_none_or(|connection| shrink(connection).unwrap_or(true));
+        pause = (!restarted).then(|| pause.map_or(FIRST_PAUSE, |pause: Duration| (pause * 2).min(LONGEST_PAUSE)));
     }
 }
 
-fn passive_then_restart(connection: &Connection) -> Result<()> {
-    let (_, wal_bytes) = checkpoint(connection, "PASSIVE")?;
-    if wal_bytes >= WAL_RESTART_BYTES {
-        checkpoint(connection, "RESTART")?;
+impl Shared {
+    /// Waits for an order, at most for `pause` where one is still to be finished. `false`: stop.
+    fn next_order(&self, pause: Option<Duration>) -> bool {
+        let mut orders = self.orders.lock();
+        while !orders.checkpoint && !orders.stop {
+            match pause {
+                None => self.changed.wait(&mut orders),
+                Some(pause) => {
+                    if self.changed.wait_for(&mut orders, pause).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        orders.checkpoint = false;
+        !orders.stop
     }
-    Ok(())
+}
+
+/// Copies frames back and, past the bound, lets the log begin anew. `false` where a reader of old frames kept it from
+/// that. A file that has outgrown the hard bound is also cut, since nobody may write for a long time.
+fn shrink(connection: &Connection) -> Result<bool> {
+    let (_, wal_bytes) = checkpoint(connection, "PASSIVE")?;
+    if wal_bytes < WAL_RESTART_BYTES {
+        return Ok(true);
+    }
+    let (busy, _) = checkpoint(
+        connection,
+        if wal_bytes < WAL_HARD_BYTES {
+            "RESTART"
+        } else {
+            "TRUNCATE"
+        },
+    )?;
+    Ok(!busy)
 }
 
 /// Runs a checkpoint. Answers whether somebody's lock kept it from finishing, and how many bytes the WAL has in use.

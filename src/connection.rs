@@ -11,8 +11,9 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperati
 use rusqlite::{Batch, CachedStatement, Connection as Sqlite, OpenFlags, TransactionBehavior};
 
 use crate::error::{Error, Result};
-use crate::limits::{JOURNAL_SIZE_LIMIT, STATEMENT_CACHE};
+use crate::limits::{JOURNAL_SIZE_LIMIT, PAGE_CACHE_KIB, STATEMENT_CACHE};
 use crate::schema;
+use crate::wal::{self, Gather};
 
 /// The path that names a database in memory.
 pub const MEMORY: &str = ":memory:";
@@ -65,14 +66,19 @@ pub struct Connection {
     busy_timeout: Duration,
     observed: Arc<Mutex<Effects>>,
     wal_frames: Arc<AtomicU64>,
+    gather: Arc<Gather>,
     page_size: u64,
 }
 
 impl Connection {
     /// Opens a store's connection: guards first, so that a foreign file stays as it is, then pragmas, then tables.
     pub fn open(options: &OpenOptions) -> Result<Self> {
+        Self::open_log(options).map_err(|error| named(&options.path, error))
+    }
+
+    fn open_log(options: &OpenOptions) -> Result<Self> {
         let mut connection = Self::connect(options)?;
-        let found = schema::look(&connection.sqlite, &options.path).map_err(|error| connection.named(error))?;
+        let found = schema::look(&connection.sqlite, &options.path)?;
         if options.readonly {
             return match found {
                 schema::Found::Ours => Ok(connection),
@@ -92,16 +98,20 @@ impl Connection {
                 Ok(())
             }))?;
         connection.make_tables()?;
+        wal::gather_commits(&connection.sqlite, &connection.gather);
         Ok(connection)
     }
 
     /// Opens a connection that a caller owns: the same pragmas, no guard, no tables, SQLite's own checkpoints.
     pub fn open_plain(options: &OpenOptions) -> Result<Self> {
-        let connection = Self::connect(options)?;
-        if !options.readonly {
-            connection.prepare_file(options.full)?;
-        }
-        Ok(connection)
+        let open = || {
+            let connection = Self::connect(options)?;
+            if !options.readonly {
+                connection.prepare_file(options.full)?;
+            }
+            Ok(connection)
+        };
+        open().map_err(|error| named(&options.path, error))
     }
 
     /// Opens a second connection to a file that a store has open, for a background thread.
@@ -137,6 +147,7 @@ impl Connection {
             busy_timeout: options.busy_timeout,
             observed: Arc::clone(&observed),
             wal_frames: Arc::new(AtomicU64::new(0)),
+            gather: Arc::default(),
             page_size: 4096,
         };
         connection.sqlite.authorizer(Some(move |context: AuthContext<'_>| {
@@ -145,9 +156,9 @@ impl Connection {
         }))?;
         connection.page_size = connection
             .sqlite
-            .pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))
-            .map_err(|error| connection.named(error.into()))?;
+            .pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))?;
         connection.sqlite.pragma_update(None, "foreign_keys", true)?;
+        connection.sqlite.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
         Ok(connection)
     }
 
@@ -162,7 +173,7 @@ impl Connection {
         // The change to WAL needs the file for itself for a moment, and SQLite does not always ask the busy handler.
         self.retry(
             || match sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
-                Err(error) => Err(self.named(error.into())),
+                Err(error) => Err(error.into()),
                 Ok(()) => Ok(()),
             },
         )?;
@@ -224,6 +235,14 @@ impl Connection {
         self.busy_timeout
     }
 
+    /// Runs `call` with another patience for locks than the connection's own.
+    pub fn waiting<T>(&self, patience: Duration, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.sqlite.busy_timeout(patience)?;
+        let done = call();
+        self.sqlite.busy_timeout(self.busy_timeout)?;
+        done
+    }
+
     /// Bytes in the WAL after the newest commit of this connection.
     pub fn wal_bytes(&self) -> u64 {
         self.wal_frames.load(Ordering::Relaxed) * self.frame_bytes()
@@ -232,6 +251,13 @@ impl Connection {
     /// Bytes of one WAL frame: a page and its header of 24 bytes (<https://sqlite.org/fileformat2.html#walformat>).
     pub fn frame_bytes(&self) -> u64 {
         self.page_size + 24
+    }
+
+    /// Commits the open root transaction, with one write to the WAL.
+    pub fn commit(&self) -> Result<()> {
+        let mut statement = self.cached("COMMIT")?;
+        self.gather.during(|| statement.raw_execute())?;
+        Ok(())
     }
 
     /// A prepared statement out of the cache, where it returns when dropped.
@@ -261,17 +287,18 @@ impl Connection {
         let next = batch.next()?;
         Ok((next, std::mem::take(&mut *self.observed.lock())))
     }
+}
 
-    /// Puts the path into an error that should name it.
-    fn named(&self, error: Error) -> Error {
-        match error {
-            Error::NotADatabase { message, .. } => Error::NotADatabase {
-                path: self.path.clone(),
-                message,
-            },
-            Error::Readonly(message) => Error::Readonly(format!("\"{}\": {message}", self.path)),
-            other => other,
-        }
+/// Puts the path into an error of opening that should name it.
+fn named(path: &str, error: Error) -> Error {
+    match error {
+        Error::NotADatabase { message, .. } => Error::NotADatabase {
+            path: path.to_owned(),
+            message,
+        },
+        Error::Readonly(message) if !message.contains(path) => Error::Readonly(format!("\"{path}\": {message}")),
+        Error::Corrupt(message) if !message.contains(path) => Error::Corrupt(format!("\"{path}\": {message}")),
+        other => other,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod payload;
 
 pub mod connection;
 pub mod schema;
+mod wal;
 
 pub mod tables;
 pub mod transaction;

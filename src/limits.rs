@@ -37,6 +37,9 @@ pub const PAGE_BYTES: usize = 1024 * 1024;
 /// Prepared statements kept per connection, least recently used out first.
 pub const STATEMENT_CACHE: usize = 256;
 
+/// KiB of pages that a connection keeps in memory at most; a transaction that changes more writes the rest early.
+pub const PAGE_CACHE_KIB: i64 = 16_000;
+
 /// WAL bytes at which the checkpoint thread begins to copy frames back (PASSIVE, blocks nobody).
 pub const WAL_PASSIVE_BYTES: u64 = 4 * 1024 * 1024;
 

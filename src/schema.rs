@@ -56,12 +56,11 @@ pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
         })
     };
     if !found.iter().any(|(_, name, _)| name == "event_meta") {
-        let (kind, name, sql) = &found[0];
+        let (kind, name, _) = &found[0];
         let older = found
             .iter()
             .any(|(_, name, sql)| name == "event" && sql.contains("aggregate_id"));
         let advice = if older { " (an older event log)" } else { "" };
-        let _ = sql;
         return foreign(format!("{kind} \"{name}\""), advice);
     }
     let format: Option<i64> = match sqlite

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::Row;
@@ -121,6 +121,17 @@ impl Store {
         })
     }
 
+    /// The same for calls that read the log, which projectors may not: on another device they would read another one.
+    fn with_log<T>(&self, call: impl FnOnce(&mut Core) -> Result<T>) -> Result<T> {
+        self.with(|core| {
+            if core.transactions.projecting {
+                return Err(Error::InProjector("read the log"));
+            }
+            core.transactions.check(None, false)?;
+            call(core)
+        })
+    }
+
     /// Closes it; again is nothing. Refused inside a transaction, a projector or a user function.
     pub fn close(&self) -> Result<()> {
         let Some(mut guard) = self.core.try_lock() else {
@@ -207,7 +218,7 @@ impl Store {
 
     /// Owner and epoch of an aggregate.
     pub fn owner(&self, aggregate_id: &str) -> Result<Option<(Option<String>, i64)>> {
-        self.with(|core| {
+        self.with_log(|core| {
             let sequence = tables::find_sequence(&core.connection, aggregate_id)?;
             Ok(sequence.map(|sequence| (sequence.owner, sequence.epoch)))
         })
@@ -274,12 +285,14 @@ impl Store {
 
     /// Reads a page of one aggregate.
     pub fn read(&self, aggregate_id: &str, range: Range, visit: &mut Visit<'_>) -> Result<()> {
-        self.with(|core| core.snapshot(|connection, types| log::read(connection, types, aggregate_id, range, visit)))
+        self.with_log(|core| {
+            core.snapshot(|connection, types| log::read(connection, types, aggregate_id, range, visit))
+        })
     }
 
     /// Reads a page in the order of commits.
     pub fn read_all(&self, after_position: i64, limit: usize, visit: &mut Visit<'_>) -> Result<()> {
-        self.with(|core| log::read_all(&core.connection, &mut core.types, after_position, limit, visit))
+        self.with_log(|core| log::read_all(&core.connection, &mut core.types, after_position, limit, visit))
     }
 
     /// Reads a page of an aggregate's log, in one snapshot.
@@ -290,24 +303,24 @@ impl Store {
         limit: usize,
         visit: &mut Visit<'_>,
     ) -> Result<LogPage> {
-        self.with(|core| {
+        self.with_log(|core| {
             core.snapshot(|connection, types| log::read_log(connection, types, aggregate_id, bounds, limit, visit))
         })
     }
 
     /// The last seq of an aggregate, −1 when unknown.
     pub fn sequence(&self, aggregate_id: &str) -> Result<i64> {
-        self.with(|core| log::sequence(&core.connection, aggregate_id))
+        self.with_log(|core| log::sequence(&core.connection, aggregate_id))
     }
 
     /// The last seq of many aggregates, or of all.
     pub fn sequences(&self, ids: Option<&[String]>) -> Result<Vec<(String, i64)>> {
-        self.with(|core| log::sequences(&core.connection, ids))
+        self.with_log(|core| log::sequences(&core.connection, ids))
     }
 
     /// Lists aggregates by id.
     pub fn aggregates(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>> {
-        self.with(|core| log::aggregates(&core.connection, prefix, after, limit))
+        self.with_log(|core| log::aggregates(&core.connection, prefix, after, limit))
     }
 
     /// Prepares a statement of the caller.
@@ -331,9 +344,9 @@ impl Store {
             if !prepared.readonly || prepared.effects.control.is_some() {
                 core.check_no_cursor()?;
             }
-            let before = core.connection.sqlite().total_changes();
+            let (start, before) = (Instant::now(), core.connection.sqlite().total_changes());
             let done = statement::execute(&core.connection, &mut core.transactions, prepared, values, visit);
-            core.after_statements(done)?;
+            core.after_statements(start, done)?;
             let sqlite = core.connection.sqlite();
             // SQLite keeps the count of the last change for statements that change nothing.
             let changes = if sqlite.total_changes() == before {
@@ -349,8 +362,9 @@ impl Store {
     pub fn execute_all(&self, sql: &str) -> Result<()> {
         self.with(|core| {
             core.check_no_cursor()?;
+            let start = Instant::now();
             let done = statement::execute_all(&core.connection, &mut core.transactions, sql);
-            core.after_statements(done)
+            core.after_statements(start, done)
         })
     }
 
@@ -407,36 +421,36 @@ impl Core {
     fn begin(&mut self, mode: Mode, wait: bool) -> Result<bool> {
         self.check_no_cursor()?;
         let root = self.transactions.state() == State::Autocommit;
-        if root && let Some(checkpointer) = &mut self.checkpointer {
-            checkpointer.before_begin(&self.connection);
-        }
         if self.connection.is_readonly() && mode != Mode::Deferred {
             return Err(Error::Readonly(format!(
                 "\"{}\" was opened read-only",
                 self.connection.path()
             )));
         }
-        if !wait && root {
-            self.connection.sqlite().busy_timeout(Duration::ZERO)?;
+        if root && let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.before_begin(&self.connection, wait);
         }
-        let begun = self.transactions.begin(&self.connection, mode);
-        if !wait && root {
-            self.connection.sqlite().busy_timeout(self.connection.busy_timeout())?;
-        }
+        let start = Instant::now();
+        let (connection, transactions) = (&self.connection, &mut self.transactions);
+        let begun = if wait || !root {
+            transactions.begin(connection, mode)
+        } else {
+            connection.waiting(Duration::ZERO, || transactions.begin(connection, mode))
+        };
         match begun {
             Err(error) if error.is_busy() && !wait => Ok(false),
-            begun => self.named_wait(begun).map(|()| true),
+            begun => self.waited(start, begun).map(|()| true),
         }
     }
 
-    /// An `ERR_BUSY` that came after waiting says how long that was.
-    fn named_wait<T>(&self, result: Result<T>) -> Result<T> {
+    /// An `ERR_BUSY` says how long the lock was waited for: not at all, where waiting could not help.
+    fn waited<T>(&self, start: Instant, result: Result<T>) -> Result<T> {
         result.map_err(|error| match error {
-            Error::Busy { waited: None, .. } => {
-                let waited = self.connection.busy_timeout().as_millis() as u64;
+            Error::Busy { message, waited: None } => {
+                let waited = start.elapsed().as_millis() as u64;
                 let path = self.connection.path();
                 Error::Busy {
-                    message: format!("\"{path}\" is locked: waited {waited} ms"),
+                    message: format!("\"{path}\": {message} (waited {waited} ms)"),
                     waited: Some(waited),
                 }
             }
@@ -575,14 +589,14 @@ impl Core {
     }
 
     /// After statements of the caller: what they took back, what they committed.
-    fn after_statements(&mut self, done: Result<bool>) -> Result<()> {
+    fn after_statements(&mut self, start: Instant, done: Result<bool>) -> Result<()> {
         if !matches!(done, Ok(false)) {
             self.types.forget();
         }
         if self.transactions.state() == State::Autocommit {
             self.after_commit();
         }
-        self.named_wait(done).map(|_| ())
+        self.waited(start, done).map(|_| ())
     }
 
     fn open_cursor(&mut self, prepared: &Rc<Prepared>, values: &[Value]) -> Result<u32> {

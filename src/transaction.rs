@@ -119,15 +119,13 @@ impl Transactions {
             return Err(Error::InTransaction("There is no transaction to commit"));
         };
         let committed = match &frame.savepoint {
-            None => connection
-                .cached("COMMIT")
-                .and_then(|mut statement| Ok(statement.raw_execute()?)),
+            None => connection.commit(),
             Some(name) => connection
                 .cached(&format!("RELEASE {name}"))
-                .and_then(|mut statement| Ok(statement.raw_execute()?)),
+                .and_then(|mut statement| Ok(statement.raw_execute().map(|_| ())?)),
         };
         match committed {
-            Ok(_) => {
+            Ok(()) => {
                 self.pop();
                 let pending = self.pending;
                 if self.frames.is_empty() {

@@ -18,14 +18,39 @@ use crate::model::{Aggregate, Event, Item, Model};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Run { aggregate: u8, owner: Option<u8>, expected: Option<i64>, payload: u8 },
-    Claim { aggregate: u8, owner: Option<u8> },
-    Remove { aggregate: u8 },
+    Run {
+        aggregate: u8,
+        owner: Option<u8>,
+        expected: Option<i64>,
+        payload: u8,
+    },
+    Claim {
+        aggregate: u8,
+        owner: Option<u8>,
+    },
+    Remove {
+        aggregate: u8,
+    },
     /// Items are made from what the model holds: `start` and `count` relative to the last seq.
-    Replay { aggregate: u8, start: i64, count: u8, other: bool },
-    Gap { aggregate: u8, start: i64, length: u8 },
-    Removed { aggregate: u8, offset: i64 },
-    Transaction { steps: Vec<Step>, keep: bool },
+    Replay {
+        aggregate: u8,
+        start: i64,
+        count: u8,
+        other: bool,
+    },
+    Gap {
+        aggregate: u8,
+        start: i64,
+        length: u8,
+    },
+    Removed {
+        aggregate: u8,
+        offset: i64,
+    },
+    Transaction {
+        steps: Vec<Step>,
+        keep: bool,
+    },
     Reopen,
 }
 
@@ -66,7 +91,9 @@ fn open(path: &str) -> Store {
     };
     let store = Store::open(&options, 1 << 20).expect("the store opens");
     let upsert = "INSERT INTO counted (id, n) VALUES (:aggregateID, 1) ON CONFLICT (id) DO UPDATE SET n = n + 1";
-    store.execute_all("CREATE TABLE IF NOT EXISTS counted (id TEXT PRIMARY KEY, n INTEGER NOT NULL)").unwrap();
+    store
+        .execute_all("CREATE TABLE IF NOT EXISTS counted (id TEXT PRIMARY KEY, n INTEGER NOT NULL)")
+        .unwrap();
     store
         .register(vec![Definition {
             name: "thing.happened.1".to_owned(),
@@ -86,7 +113,12 @@ fn code<T>(result: &Result<T>) -> std::result::Result<(), &'static str> {
 /// Does one step to both and compares their outcomes. `false`: the reopening is up to the caller.
 fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> bool {
     match step {
-        Step::Run { aggregate, owner, expected, payload } => {
+        Step::Run {
+            aggregate,
+            owner,
+            expected,
+            payload,
+        } => {
             let (aggregate, owner) = (name(*aggregate), owner.map(|owner| format!("owner-{owner}")));
             let data = data(&aggregate, *payload);
             let event = NewEvent {
@@ -98,7 +130,12 @@ fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> 
                 expected_seq: *expected,
                 owner: owner.as_deref(),
             };
-            let steps = Steps { begin: true, project: true, commit: true, ..Steps::default() };
+            let steps = Steps {
+                begin: true,
+                project: true,
+                commit: true,
+                ..Steps::default()
+            };
             let done = store.run(steps, &event);
             let wanted = model.run(&aggregate, owner.as_deref(), *expected);
             assert_eq!(code(&done), wanted.map(|_| ()), "{step:?}");
@@ -118,26 +155,53 @@ fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> 
             store.commit().unwrap();
             model.remove(&name(*aggregate));
         }
-        Step::Replay { aggregate, start, count, other } => {
+        Step::Replay {
+            aggregate,
+            start,
+            count,
+            other,
+        } => {
             let aggregate = name(*aggregate);
             let last = model.aggregates.get(&aggregate).map_or(-1, |known| known.seq);
             let first = (last + 1 + start).max(0);
             let items: Vec<_> = (first..first + i64::from(*count))
                 .map(|seq| {
-                    let held = model.aggregates.get(&aggregate).and_then(|known| known.events.get(&seq));
+                    let held = model
+                        .aggregates
+                        .get(&aggregate)
+                        .and_then(|known| known.events.get(&seq));
                     let event = held.filter(|_| !other).cloned().unwrap_or_else(|| {
                         *counter += 1;
-                        Event { id: format!("other-{counter}"), data: data(&aggregate, 0) }
+                        Event {
+                            id: format!("other-{counter}"),
+                            data: data(&aggregate, 0),
+                        }
                     });
-                    Item::Event { aggregate: aggregate.clone(), seq, event }
+                    Item::Event {
+                        aggregate: aggregate.clone(),
+                        seq,
+                        event,
+                    }
                 })
                 .collect();
             replay(store, model, &items);
         }
-        Step::Gap { aggregate, start, length } => {
+        Step::Gap {
+            aggregate,
+            start,
+            length,
+        } => {
             let aggregate = name(*aggregate);
             let after = (model.aggregates.get(&aggregate).map_or(-1, |known| known.seq) + start).max(-1);
-            replay(store, model, &[Item::Gap { aggregate, after, through: after + i64::from(*length) }]);
+            replay(
+                store,
+                model,
+                &[Item::Gap {
+                    aggregate,
+                    after,
+                    through: after + i64::from(*length),
+                }],
+            );
         }
         Step::Removed { aggregate, offset } => {
             let aggregate = name(*aggregate);
@@ -170,7 +234,11 @@ fn replay(store: &Store, model: &mut Model, items: &[Item]) {
                 r#"{{"id":"{}","type":"thing.happened.1","seq":{seq},"aggregateID":"{aggregate}","data":{}}}"#,
                 event.id, event.data
             ),
-            Item::Gap { aggregate, after, through } => {
+            Item::Gap {
+                aggregate,
+                after,
+                through,
+            } => {
                 format!(r#"{{"kind":"gap","aggregateID":"{aggregate}","after":{after},"through":{through}}}"#)
             }
             Item::Removed { aggregate, seq } => {
@@ -200,18 +268,40 @@ fn observed(store: &Store) -> Model {
     let mut aggregates = BTreeMap::new();
     for listed in store.aggregates("", "", usize::MAX).unwrap() {
         let mut events = BTreeMap::new();
-        let range = Range { after: -1, before: None, limit: usize::MAX, descending: false };
+        let range = Range {
+            after: -1,
+            before: None,
+            limit: usize::MAX,
+            descending: false,
+        };
         store
             .read(&listed.aggregate_id, range, &mut |event| {
-                events.insert(event.seq, Event { id: event.id.to_owned(), data: event.data.to_owned() });
+                events.insert(
+                    event.seq,
+                    Event {
+                        id: event.id.to_owned(),
+                        data: event.data.to_owned(),
+                    },
+                );
                 Ok(())
             })
             .unwrap();
         // The log must explain every seq: it fails by itself where one is missing without a word.
-        let page = store.read_log(&listed.aggregate_id, (-1, listed.seq), usize::MAX, &mut |_| Ok(())).unwrap();
+        let page = store
+            .read_log(&listed.aggregate_id, (-1, listed.seq), usize::MAX, &mut |_| Ok(()))
+            .unwrap();
         let (owner, epoch) = store.owner(&listed.aggregate_id).unwrap().unwrap();
         let removed = page.removed.map(|(seq, _)| seq);
-        aggregates.insert(listed.aggregate_id, Aggregate { seq: listed.seq, owner, epoch, events, removed });
+        aggregates.insert(
+            listed.aggregate_id,
+            Aggregate {
+                seq: listed.seq,
+                owner,
+                epoch,
+                events,
+                removed,
+            },
+        );
     }
     let mut projected = BTreeMap::new();
     let prepared = store.prepare("SELECT id, n FROM counted".to_owned()).unwrap();
