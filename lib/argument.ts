@@ -65,6 +65,13 @@ export function checkName(name: string, value: unknown, maxBytes = Infinity): st
   return checkText(name, value, maxBytes)
 }
 
+/** Text for C: what SQLite reads as SQL, names and paths ends at a NUL, and the rest would be ignored in silence. */
+export function checkUncut(name: string, value: unknown): string {
+  const text = checkText(name, value)
+  if (text.includes("\0")) throw invalidArgument(`${name} holds a NUL character`)
+  return text
+}
+
 export function checkAggregateID(value: unknown): string {
   return checkName("aggregateID", value, MAX_AGGREGATE_ID_BYTES)
 }

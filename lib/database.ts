@@ -1,7 +1,7 @@
-import { checkBoolean, checkName, checkText } from "./argument"
+import { checkBoolean, checkName, checkUncut } from "./argument"
 import { bindable } from "./bind"
 import { invalidArgument, show } from "./errors"
-import { native, STATE, type Handle } from "./native"
+import { keepThrown, native, STATE, type Handle } from "./native"
 import { Connection, Statement, type RunResult } from "./statement"
 import { refuseAsync, type TransactionGate, type TransactionMode } from "./transaction"
 
@@ -108,19 +108,14 @@ export class Database {
     sql: string,
   ): BindParameters extends unknown[] ? Statement<BindParameters, Result> : Statement<[BindParameters], Result>
   prepare(sql: string): Statement {
-    return new Statement(this, this.#connection, this.#connection.plan(checkText("The SQL", sql)))
+    return new Statement(this, this.#connection, this.#connection.plan(checkUncut("The SQL", sql)))
   }
 
   /** Executes every statement of the text, in order, up to the first failure. Returns the database. */
   exec(sql: string): this {
     const connection = this.#connection
     const before = native.state(connection.handle)
-    try {
-      connection.forgetThrown()
-      native.exec(connection.handle, checkText("The SQL", sql))
-    } catch (error) {
-      throw connection.original(error)
-    }
+    native.exec(connection.handle, checkUncut("The SQL", sql))
     if (before !== STATE.autocommit) connection.afterControl()
     return this
   }
@@ -159,7 +154,7 @@ export class Database {
     const statement = new Statement(
       this,
       this.#connection,
-      this.#connection.compile(`PRAGMA ${checkText("The pragma", source)}`),
+      this.#connection.compile(`PRAGMA ${checkUncut("The pragma", source)}`),
     )
     if (statement.reader) return simple ? statement.pluck().get() : statement.all()
     statement.run()
@@ -178,7 +173,7 @@ export class Database {
     second?: (...args: any[]) => unknown,
   ): this {
     const [options, fn] = typeof first === "function" ? [{}, first] : [first ?? {}, second]
-    checkName("The function's name", name)
+    checkName("The function's name", checkUncut("The function's name", name))
     if (typeof fn !== "function") throw invalidArgument(`A function for SQL must be a function, not ${show(fn)}`)
     if (typeof options !== "object") throw invalidArgument(`The options must be an object, not ${show(options)}`)
     const { varargs, deterministic, directOnly, safeIntegers } = options
@@ -188,7 +183,7 @@ export class Database {
       directOnly: checkBoolean("directOnly", directOnly, false),
       safeIntegers: checkBoolean("safeIntegers", safeIntegers, false),
     }
-    native.createFunction(this.#connection.handle, name, flags, keepingThrown(this.#connection, name, fn))
+    native.createFunction(this.#connection.handle, name, flags, keepingThrown(name, fn))
     return this
   }
 
@@ -233,7 +228,7 @@ function arity(fn: Function): number {
 }
 
 /** SQLite carries an error's message only: the value itself is kept until the failing statement returns. */
-function keepingThrown(connection: Connection, name: string, fn: (...args: unknown[]) => unknown) {
+function keepingThrown(name: string, fn: (...args: unknown[]) => unknown) {
   return (...args: unknown[]): unknown => {
     try {
       const result = bindable(fn(...args))
@@ -241,7 +236,7 @@ function keepingThrown(connection: Connection, name: string, fn: (...args: unkno
         throw invalidArgument(`User-defined function ${name}() returned a value that SQLite cannot hold`)
       return result
     } catch (error) {
-      connection.keepThrown(error)
+      keepThrown(error)
       throw error
     }
   }

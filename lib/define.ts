@@ -81,16 +81,15 @@ export function define<
   Schema extends StandardSchemaV1,
   BusSchema extends StandardSchemaV1 | undefined = undefined,
 >(options: DefineOptions<Type, Schema, BusSchema>): Definition<Type, Schema, BusSchema> {
-  checkOptions("define", options, OPTIONS)
-  const { type, version, schema, busSchema, upcast, projector } = options
+  const given = checkOptions("define", options, OPTIONS)
+  const { type, version, schema, busSchema, upcast, projector, registry = defaultRegistry } = given
   const name = versionedName(type, version)
-  const aggregate = checkName(`define ${name}: aggregate`, options.aggregate)
+  const aggregate = checkName(`define ${name}: aggregate`, given.aggregate)
   checkSchema(`define ${name}: schema`, schema)
   if (busSchema !== undefined) checkSchema(`define ${name}: busSchema`, busSchema)
   checkAggregateField(name, aggregate, schema)
   if (upcast !== undefined) checkUpcast(name, version, upcast)
   if (projector !== undefined) checkChoice(`define ${name}: projector`, projector, ["none"], "none")
-  const registry = options.registry ?? defaultRegistry
   if (!(registry instanceof Registry)) throw invalidArgument(`define ${name}: registry must come from createRegistry()`)
   const definition: Definition<Type, Schema, BusSchema> = Object.freeze({
     type,
@@ -99,7 +98,7 @@ export function define<
     aggregate,
     schema,
     busSchema: busSchema as BusSchema,
-    ephemeral: checkBoolean(`define ${name}: ephemeral`, options.ephemeral, false),
+    ephemeral: checkBoolean(`define ${name}: ephemeral`, given.ephemeral, false),
     upcast: upcast === undefined ? undefined : Object.freeze({ ...upcast }),
     projector,
     registry,

@@ -89,11 +89,10 @@ async function* itemsOf(context: ReadContext, reading: Reading): AsyncGenerator<
         if (item.kind === "removed") removed = item.seq
         after = Math.max(after, lastSeq(item))
         yield item
-        if (stopped.aborted) return
+        // Also within a page that was read before: how far a log goes on may not depend on where its pages end.
+        if (stopped.aborted || (transactions.closed && follow)) return
+        transactions.assertOpen()
       }
-      if (done || !transactions.closed) continue
-      if (follow) return
-      transactions.assertOpen()
     }
     after = Math.max(after, watermark)
     if (!synced) yield { kind: "synced", aggregateID, seq: watermark }

@@ -209,9 +209,20 @@ function translating(fn: (...args: unknown[]) => unknown): (...args: unknown[]) 
     try {
       return fn(...args)
     } catch (error) {
+      const original = thrown
+      thrown = undefined
+      if (original !== undefined) throw original.value
       throw isNativeError(error) ? translated(error, call) : error
     }
   }
+}
+
+/** What a function of the application threw inside SQLite, which carries its message only. */
+let thrown: { value: unknown } | undefined
+
+/** Keeps the very value until the native call that it makes fail returns, always before anything else runs. */
+export function keepThrown(value: unknown): void {
+  thrown = { value }
 }
 
 interface NativeError extends Error {

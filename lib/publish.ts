@@ -1,6 +1,6 @@
 import { Registry, type AnyDefinition, type InputOf, type PropertiesOf } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
-import { withLazyData, type Event } from "./payload"
+import { inspectable, withLazyData, type Event } from "./payload"
 import { isThenable } from "./promise"
 import type { Delivery } from "./transaction"
 
@@ -107,7 +107,8 @@ export class Dispatcher {
     }
     if (!isThenable(properties)) return this.#notify(converted(published, properties))
     this.#converting = true
-    properties.then(
+    // Not its own `then`, which may call back at once, twice, or throw.
+    Promise.resolve(properties).then(
       (value) => this.#resume(() => this.#notify(converted(published, value))),
       (error: unknown) => this.#resume(() => this.#report(error, published)),
     )
@@ -138,7 +139,7 @@ export class Dispatcher {
     if (!subscription.active) return
     try {
       const result = subscription.listener(event)
-      if (isThenable(result)) result.then(undefined, (error: unknown) => this.#report(error, event))
+      if (isThenable(result)) Promise.resolve(result).catch((error: unknown) => this.#report(error, event))
     } catch (error) {
       this.#report(error, event)
     }
@@ -179,7 +180,7 @@ function unconverted({ event, text }: Delivery): PublishedEvent {
   withLazyData(published, text)
   Object.defineProperty(published, "properties", sameAsData)
   if (metadata !== undefined) published.metadata = metadata
-  return published
+  return inspectable(published)
 }
 
 function converted(published: PublishedEvent, properties: unknown): PublishedEvent {

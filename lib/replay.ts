@@ -97,7 +97,7 @@ export class Replayer {
   #apply(batch: Batch, settings: Settings): ReplayResult[] {
     const length = native.replayLength(batch)
     for (let from = 0; from < length;) {
-      const page = this.#check(batch, from)
+      const page = this.context.transactions.checking(() => this.#check(batch, from))
       this.#applyPage(batch, from, page, settings)
       if (page.failure !== undefined) throw page.failure.error
       from = page.end

@@ -10,7 +10,7 @@ import {
 import type { AnyDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
 import { PROJECTOR, RUN, native, type Handle, type Recorded } from "./native"
-import { lazyEvent, type Event, type Metadata } from "./payload"
+import { inspectable, lazyEvent, type Event, type Metadata } from "./payload"
 import type { Projections, Target } from "./project"
 import type { WriteQueue } from "./queue"
 import { assertCarried, invalidData, validated, type ValidationMode } from "./schema"
@@ -259,7 +259,7 @@ const RUN_ASYNC_OPTIONS = [...RUN_OPTIONS, "signal"]
 
 function asEvent(prepared: Prepared, envelope: Envelope, [seq, id, created]: Recorded): Event {
   const { type, version } = prepared.target.definition
-  return lazyEvent(id, type, version, prepared.aggregateID, seq, created, envelope.metadata, prepared.text)
+  return inspectable(lazyEvent(id, type, version, prepared.aggregateID, seq, created, envelope.metadata, prepared.text))
 }
 
 function stringified(data: unknown, { name, aggregate }: AnyDefinition): string {

@@ -1,3 +1,4 @@
+import { checkUncut } from "./argument"
 import { invalidArgument } from "./errors"
 
 /** One SQL statement, as the tag `sql` makes it. */
@@ -25,6 +26,5 @@ export function sql(strings: TemplateStringsArray, ...values: never[]): Sql {
   const text: string | undefined = strings[0]
   if (text === undefined) throw invalidArgument("sql`…` holds a malformed escape sequence")
   if (text.trim() === "") throw invalidArgument("sql`…` must hold one statement")
-  if (!text.isWellFormed()) throw invalidArgument("sql`…` holds a lone surrogate")
-  return new Sql(text)
+  return new Sql(checkUncut("sql`…`", text))
 }

@@ -58,15 +58,9 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
     const plan = this.#free()
     const before = plan.endsTransaction ? native.state(connection.handle) : STATE.autocommit
     const values = this.#values(plan, params)
-    let result: [number, number | bigint]
-    try {
-      connection.forgetThrown()
-      result = native.statementRun(connection.handle, plan.handle, values, this.#safeIntegers)
-    } catch (error) {
-      throw connection.original(error)
-    }
+    const [changes, lastInsertRowid] = native.statementRun(connection.handle, plan.handle, values, this.#safeIntegers)
     if (before !== STATE.autocommit) connection.afterControl()
-    return { changes: result[0], lastInsertRowid: result[1] }
+    return { changes, lastInsertRowid }
   }
 
   /** The first row, or undefined when there is none. Refused (`ERR_INVALID_ARGUMENT`) for a statement without rows. */
@@ -74,13 +68,7 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
     const connection = this.#connection
     const plan = this.#read("get")
     const values = this.#values(plan, params)
-    let flat: unknown[] | null
-    try {
-      connection.forgetThrown()
-      flat = native.statementGet(connection.handle, plan.handle, values, this.#safeIntegers)
-    } catch (error) {
-      throw connection.original(error)
-    }
+    const flat = native.statementGet(connection.handle, plan.handle, values, this.#safeIntegers)
     if (flat === null) return undefined
     return plan.readers(connection.handle, flat[0] as number)[this.#mode](flat, 1) as Result
   }
@@ -90,13 +78,7 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
     const connection = this.#connection
     const plan = this.#read("all")
     const values = this.#values(plan, params)
-    let flat: unknown[]
-    try {
-      connection.forgetThrown()
-      flat = native.statementAll(connection.handle, plan.handle, values, this.#safeIntegers)
-    } catch (error) {
-      throw connection.original(error)
-    }
+    const flat = native.statementAll(connection.handle, plan.handle, values, this.#safeIntegers)
     if (flat.length <= 1) return []
     const readers = plan.readers(connection.handle, flat[0] as number)
     const read = readers[this.#mode]
@@ -181,8 +163,7 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
 }
 
 /**
- * What a Database and its statements share: the handle, the compiled statements by SQL text, and the value that an
- * application-defined function threw on its way through SQLite.
+ * What a Database and its statements share: the handle, and the compiled statements by SQL text.
  *
  * @internal
  */
@@ -190,7 +171,6 @@ export class Connection {
   readonly handle: Handle
   readonly #gate: TransactionGate
   readonly #plans = new Map<string, Plan>()
-  #thrown: { value: unknown } | undefined
 
   constructor(handle: Handle, gate: TransactionGate) {
     this.handle = handle
@@ -223,21 +203,6 @@ export class Connection {
   /** After a statement that may have ended the outermost transaction and found one open: tells the store if it did. */
   afterControl(): void {
     if (native.state(this.handle) === STATE.autocommit) this.#gate.committed()
-  }
-
-  keepThrown(value: unknown): void {
-    this.#thrown = { value }
-  }
-
-  forgetThrown(): void {
-    this.#thrown = undefined
-  }
-
-  /** The very value an application-defined function threw, where that is why the statement failed. */
-  original(error: unknown): unknown {
-    const thrown = this.#thrown
-    this.#thrown = undefined
-    return thrown === undefined ? error : thrown.value
   }
 
   #remember(plan: Plan): void {
@@ -321,14 +286,11 @@ class RowIterator<Result> implements IterableIterator<Result> {
     const connection = this.#connection
     let flat: unknown[] | null
     try {
-      connection.forgetThrown()
       flat = native.cursorNext(connection.handle, this.#plan.handle, this.#cursor, this.#safeIntegers)
     } catch (error) {
       // Inside a function that this very cursor is calling, it is only busy: the rows go on afterwards.
-      if (isBusy(error)) throw error
-      const original = connection.original(error)
-      this.#finish()
-      throw original
+      if (!isBusy(error)) this.#finish()
+      throw error
     }
     if (flat === null) {
       this.#close()

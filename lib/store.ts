@@ -9,6 +9,7 @@ import {
   checkName,
   checkOptions,
   checkOwner,
+  checkUncut,
 } from "./argument"
 import { Database } from "./database"
 import { Registry, defaultRegistry, type AnyDefinition, type InputOf, type Lease } from "./define"
@@ -55,7 +56,7 @@ export interface OpenOptions<Tx = Database> {
   validate?: ValidationMode
   /** "normal" (default): what `run` returned survives the process. "full": also the power. */
   durability?: "normal" | "full"
-  /** How long a write waits for the lock, in milliseconds. Default 5,000. */
+  /** How long a write waits for the lock, in milliseconds. Default 30,000. */
   busyTimeout?: number
   /** Bound of one event's data in UTF-8 bytes. Default 16 MiB. */
   maxEventBytes?: number
@@ -79,7 +80,7 @@ export type RunEvents<D extends readonly AnyDefinition[]> = { -readonly [K in ke
  * `ERR_CORRUPT`, `ERR_READONLY`, `ERR_SQLITE`. What `migrate` throws passes through, and nothing stays open.
  */
 export function open<Tx = Database>(path: string, options?: OpenOptions<Tx>): Store<Tx> {
-  return new Store(checkName("path", path), checkOptions("open", options, OPTIONS))
+  return new Store(checkName("path", checkUncut("path", path)), checkOptions("open", options, OPTIONS))
 }
 
 /** One open log. Everything but what says otherwise throws `ERR_CLOSED` once it is closed. */
@@ -334,7 +335,7 @@ function checkSettings<Tx>(options: OpenOptions<Tx>) {
   const {
     projectors,
     registry = defaultRegistry,
-    busyTimeout = 5_000,
+    busyTimeout = 30_000,
     maxEventBytes = DEFAULT_MAX_EVENT_BYTES,
   } = options
   if (projectors !== undefined && !Array.isArray(projectors)) {

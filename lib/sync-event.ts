@@ -48,8 +48,11 @@ export type Apply<D extends Definition = Definition, Tx = Database> = (
 /** A definition and its projector, as `project` returns them. */
 export type Projection<D extends Definition = Definition, Tx = Database> = [definition: D, apply: Apply<D, Tx>]
 
-/** A projection of any definition: parameters compare the other way round, so `never` takes them all. */
-type AnyProjection = readonly [definition: Definition, apply: (tx: never, data: never, event: never) => void]
+/**
+ * A projection of any definition. Parameters compare the other way round, so `never` takes them all; `any` for `tx`
+ * leaves a projector that is written in the list itself the type that `project` gives it.
+ */
+type AnyProjection = readonly [definition: Definition, apply: (tx: any, data: never, event: never) => void]
 
 /** What an event means to this process: its projections, and how its data becomes the `properties` of listeners. */
 export interface ProjectionOptions {

@@ -31,6 +31,7 @@ export class Transactions implements TransactionGate {
 
   #depth = 0
   #projecting: string | null = null
+  #checking = false
   #closed = false
 
   constructor(
@@ -62,6 +63,9 @@ export class Transactions implements TransactionGate {
       throw new SyncError("ERR_IN_PROJECTOR", `${what} is not allowed inside the projector of "${this.#projecting}"`, {
         type: this.#projecting,
       })
+    }
+    if (this.#checking) {
+      throw new SyncError("ERR_IN_PROJECTOR", `${what} is not allowed inside a schema or an upcast during a replay`)
     }
   }
 
@@ -169,6 +173,16 @@ export class Transactions implements TransactionGate {
     if (!isThenable(result)) return
     quiet(result)
     throw new SyncError("ERR_ASYNC_PROJECTOR", `The projector of "${type}" returned a promise`, { type })
+  }
+
+  /** Runs the caller's schemas and upcasts under the lock of a replay: they may do no more than a projector. */
+  checking<T>(check: () => T): T {
+    this.#checking = true
+    try {
+      return check()
+    } finally {
+      this.#checking = false
+    }
   }
 
   close(): void {

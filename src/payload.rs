@@ -5,6 +5,7 @@
 //! recognises text that certainly has the form already (all of what Syncline itself sends), and everything else goes
 //! through JavaScript's own functions once.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What one pass over a JSON value tells.
@@ -111,6 +112,14 @@ pub fn inspect(text: &str, field: &str) -> Shape {
 /// The string value of a JSON string literal, or `None` for any other value.
 pub fn as_string(literal: &str) -> Option<String> {
     serde_json::from_str(literal).ok()
+}
+
+/// The beginning of a text that a message quotes: what is refused may have megabytes.
+pub fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(60) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+    }
 }
 
 /// Whether two JSON texts hold equal values, whatever the order of their keys.

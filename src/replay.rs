@@ -330,7 +330,7 @@ impl Batch {
                     type_name: definition.name.clone(),
                     field: definition.aggregate.clone(),
                     aggregate_id: event.aggregate_id.to_string(),
-                    got: literal.unwrap_or("missing").to_owned(),
+                    got: payload::shortened(literal.unwrap_or("missing")).into_owned(),
                 });
             }
         }

@@ -278,7 +278,10 @@ fn read_item(source: &str, raw: &str, index: usize, max_event_bytes: usize) -> R
         }),
         other => Err(reader.invalid(
             "kind",
-            &format!("must be event, gap, removed or synced, got \"{other}\""),
+            &format!(
+                "must be event, gap, removed or synced, got \"{}\"",
+                payload::shortened(other)
+            ),
         )),
     }
 }
@@ -331,7 +334,12 @@ impl<'a> Reader<'a> {
 
     fn string<'r>(&self, field: &'static str, raw: Option<&'r RawValue>) -> Result<Cow<'r, str>> {
         let raw = raw.ok_or_else(|| self.invalid(field, "is missing"))?.get();
-        let refuse = |_| self.invalid(field, &format!("must be a well-formed string, got {}", shortened(raw)));
+        let refuse = |_| {
+            self.invalid(
+                field,
+                &format!("must be a well-formed string, got {}", payload::shortened(raw)),
+            )
+        };
         serde_json::from_str::<Key<'r>>(raw).map(|key| key.0).map_err(refuse)
     }
 
@@ -372,7 +380,10 @@ impl<'a> Reader<'a> {
         number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
             self.invalid(
                 field,
-                &format!("must be an integer from {least} to {most}, got {}", shortened(raw)),
+                &format!(
+                    "must be an integer from {least} to {most}, got {}",
+                    payload::shortened(raw)
+                ),
             )
         })
     }
@@ -380,7 +391,7 @@ impl<'a> Reader<'a> {
     fn object(&self, field: &'static str, raw: Option<&RawValue>, type_name: &str) -> Result<(Text, bool)> {
         let raw = raw.ok_or_else(|| self.invalid(field, "is missing"))?.get();
         if !raw.starts_with('{') {
-            return Err(self.invalid(field, &format!("must be an object, got {}", shortened(raw))));
+            return Err(self.invalid(field, &format!("must be an object, got {}", payload::shortened(raw))));
         }
         if raw.len() > self.max_event_bytes {
             return Err(Error::TooLarge {
@@ -399,13 +410,5 @@ impl<'a> Reader<'a> {
         }
         let start = raw.as_ptr() as usize - self.source.as_ptr() as usize;
         Ok((Text::Slice(start..start + raw.len()), shape.canonical))
-    }
-}
-
-/// The beginning of a text that a message quotes.
-fn shortened(raw: &str) -> Cow<'_, str> {
-    match raw.char_indices().nth(60) {
-        None => Cow::Borrowed(raw),
-        Some((end, _)) => Cow::Owned(format!("{}…", &raw[..end])),
     }
 }

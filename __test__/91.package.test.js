@@ -1,0 +1,222 @@
+"use strict"
+
+// The package as it would be published: what is in the tarball, and that a folder into which it was installed can use it.
+
+const assert = require("node:assert/strict")
+const { execFileSync } = require("node:child_process")
+const fs = require("node:fs")
+const os = require("node:os")
+const path = require("node:path")
+const { after, before, describe, test } = require("node:test")
+
+const root = path.resolve(__dirname, "..")
+const manifest = readJSON("package.json")
+const tsc = path.join(root, "node_modules", "typescript", "bin", "tsc")
+
+function readJSON(file) {
+  return JSON.parse(fs.readFileSync(path.resolve(root, file), "utf8"))
+}
+
+describe("platform packages", () => {
+  const folders = {
+    "x86_64-unknown-linux-gnu": "linux-x64-gnu",
+    "x86_64-unknown-linux-musl": "linux-x64-musl",
+    "aarch64-unknown-linux-gnu": "linux-arm64-gnu",
+    "aarch64-unknown-linux-musl": "linux-arm64-musl",
+    "x86_64-apple-darwin": "darwin-x64",
+    "aarch64-apple-darwin": "darwin-arm64",
+    "x86_64-pc-windows-msvc": "win32-x64-msvc",
+  }
+
+  test("npm/ has one folder for each target of package.json", () => {
+    assert.deepEqual(manifest.napi.targets.toSorted(), Object.keys(folders).toSorted())
+    assert.deepEqual(fs.readdirSync(path.join(root, "npm")).toSorted(), Object.values(folders).toSorted())
+  })
+
+  test("each is named as the loader asks for it and carries the version, license and engines of the root", () => {
+    const loader = fs.readFileSync(path.join(root, "native", "index.js"), "utf8")
+    for (const folder of Object.values(folders)) {
+      const { name, version, main, license, engines } = readJSON(`npm/${folder}/package.json`)
+      const { version: rootVersion, license: rootLicense, engines: rootEngines } = manifest
+      assert.deepEqual(
+        { name, version, main, license, engines },
+        {
+          name: `syncline-${folder}`,
+          version: rootVersion,
+          main: `syncline.${folder}.node`,
+          license: rootLicense,
+          engines: rootEngines,
+        },
+      )
+      assert.ok(loader.includes(`require('${name}')`), `the loader does not ask for ${name}`)
+    }
+  })
+})
+
+describe("the tarball", () => {
+  let folder
+  let files
+
+  before(() => {
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), "syncline-package-"))
+    // The shell finds npm under each of its names; nothing here comes from outside.
+    const options = {
+      cwd: root,
+      encoding: "utf8",
+      shell: process.platform === "win32",
+    }
+    const args = ["pack", "--json", "--ignore-scripts", "--loglevel=silent", "--pack-destination", folder]
+    const [{ filename, files: packed }] = JSON.parse(execFileSync("npm", args, options))
+    files = packed.map((file) => file.path)
+    const target = path.join(folder, "node_modules", "syncline")
+    fs.mkdirSync(target, { recursive: true })
+    execFileSync("tar", ["-xzf", path.join(folder, filename), "-C", target, "--strip-components=1"])
+    for (const name of ["@standard-schema/spec", "@types/node", "undici-types"]) installDependency(name)
+    installPlatformPackage()
+  })
+
+  after(() => fs.rmSync(folder, { recursive: true, force: true }))
+
+  function installDependency(name) {
+    fs.cpSync(path.join(root, "node_modules", name), path.join(folder, "node_modules", name), { recursive: true })
+  }
+
+  /** What npm would install beside the package on this platform. */
+  function installPlatformPackage() {
+    for (const binary of fs.readdirSync(path.join(root, "native")).filter((name) => name.endsWith(".node"))) {
+      const platform = binary.split(".")[1]
+      const target = path.join(folder, "node_modules", `syncline-${platform}`)
+      fs.cpSync(path.join(root, "npm", platform), target, { recursive: true })
+      fs.copyFileSync(path.join(root, "native", binary), path.join(target, binary))
+    }
+  }
+
+  function write(name, text) {
+    fs.writeFileSync(path.join(folder, name), text)
+    return path.join(folder, name)
+  }
+
+  function node(...args) {
+    return execFileSync(process.execPath, args, {
+      cwd: folder,
+      encoding: "utf8",
+    }).trim()
+  }
+
+  function exportedFiles(value) {
+    return typeof value === "string" ? [value.slice(2)] : Object.values(value).flatMap(exportedFiles)
+  }
+
+  test("holds every file that exports, imports, main and types name", () => {
+    const { exports, imports, main, types } = manifest
+    for (const file of exportedFiles({ exports, imports, main, types })) {
+      assert.ok(files.includes(file), `${file} is missing`)
+    }
+  })
+
+  test("holds nothing but the build, the loader and the documents", () => {
+    const allowed = /^(dist\/.*|native\/index\.(js|d\.ts)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/
+    assert.deepEqual(
+      files.filter((file) => !allowed.test(file)),
+      [],
+    )
+  })
+
+  test("require and import work and give the same objects", () => {
+    const program = `
+      import * as assert from "node:assert/strict"
+      import { createRequire } from "node:module"
+      import * as esm from "syncline"
+      import * as syncEvent from "syncline/sync-event"
+      const require = createRequire(import.meta.url)
+      for (const [name, module] of [["syncline", esm], ["syncline/sync-event", syncEvent]]) {
+        const cjs = require(name)
+        const named = Object.keys(module).filter((key) => key !== "default")
+        assert.deepEqual(named.toSorted(), Object.keys(cjs).toSorted())
+        for (const key of named) assert.equal(module[key], cjs[key], key)
+      }
+      // One SyncError and one default registry, whichever way an error or a definition came about.
+      const { define, SyncError } = require("syncline")
+      const schema = { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } }
+      const options = { type: "a", version: 1, aggregate: "id", schema, projector: "none" }
+      define(options)
+      assert.throws(() => esm.define(options), (error) => error instanceof SyncError && error instanceof esm.SyncError)
+      const store = esm.open(":memory:")
+      store.close()
+      console.log("same")
+    `
+    assert.equal(node(write("same.mjs", program)), "same")
+    assert.equal(node("-e", `console.log(typeof require("syncline").open)`), "function")
+  })
+
+  test("the inside is sealed", () => {
+    const program = `
+      for (const inside of ["syncline/dist/index.js", "syncline/native/index.js", "syncline/lib/store.ts"]) {
+        try { require(inside) } catch (error) { console.log(error.code) }
+      }
+    `
+    assert.deepEqual(node("-e", program).split("\n"), Array(3).fill("ERR_PACKAGE_PATH_NOT_EXPORTED"))
+  })
+
+  test("TypeScript compiles a consumer under node16 and bundler, as CommonJS and as ESM, without skipLibCheck", () => {
+    const consumer = `
+      import { open, SyncError } from "syncline"
+      import { SyncEvent } from "syncline/sync-event"
+      const store = open(":memory:")
+      export const last: number = store.sequence("nothing")
+      export const run = SyncEvent.run
+      export const code = (error: unknown) => (error instanceof SyncError ? error.code : undefined)
+      store.close()
+    `
+    const programs = [write("consumer.cts", consumer), write("consumer.mts", consumer), write("consumer.ts", consumer)]
+    for (const [module, moduleResolution] of [
+      ["node16", "node16"],
+      ["esnext", "bundler"],
+    ]) {
+      const options = [
+        "--noEmit",
+        "--strict",
+        "--target",
+        "es2023",
+        "--lib",
+        "es2023,esnext.disposable",
+        "--types",
+        "*",
+      ]
+      const resolution = ["--module", module, "--moduleResolution", moduleResolution]
+      const result = spawn([tsc, ...options, ...resolution, ...programs])
+      assert.equal(result, "", `${moduleResolution}:\n${result}`)
+    }
+  })
+
+  test("drizzle's types are those of the consumer's module system", () => {
+    fs.symlinkSync(
+      path.join(root, "node_modules", "drizzle-orm"),
+      path.join(folder, "node_modules", "drizzle-orm"),
+      "junction",
+    )
+    const consumer = `
+      import { eq } from "drizzle-orm"
+      import { sqliteTable, text } from "drizzle-orm/sqlite-core"
+      import { open } from "syncline"
+      import { drizzle } from "syncline/drizzle"
+      const note = sqliteTable("note", { id: text().primaryKey(), title: text() })
+      const db = drizzle(open(":memory:").db, { schema: { note } })
+      export const rows: { id: string; title: string | null }[] = db.select().from(note).where(eq(note.id, "a")).all()
+      export const found: { id: string }[] = db.query.note.findMany().sync()
+    `
+    // drizzle-orm's own declarations name databases that are not installed here.
+    const options = ["--noEmit", "--strict", "--skipLibCheck", "--target", "es2023", "--module", "node16"]
+    const result = spawn([tsc, ...options, write("tables.cts", consumer), write("tables.mts", consumer)])
+    assert.equal(result, "")
+  })
+
+  /** What a program printed, empty when it had nothing to say. */
+  function spawn(args) {
+    try {
+      return node(...args)
+    } catch (error) {
+      return `${error.stdout}${error.stderr}`.trim() || String(error)
+    }
+  }
+})

@@ -1,0 +1,59 @@
+"use strict"
+
+// The example runs as `npm start` runs it, on files of its own.
+
+const assert = require("node:assert/strict")
+const { spawnSync } = require("node:child_process")
+const fs = require("node:fs")
+const os = require("node:os")
+const path = require("node:path")
+const { after, before, describe, test } = require("node:test")
+
+const example = path.resolve(__dirname, "..", "examples", "agent-session")
+
+describe("examples/agent-session", () => {
+  let folder
+  before(() => (folder = fs.mkdtempSync(path.join(os.tmpdir(), "syncline-example-"))))
+  after(() => fs.rmSync(folder, { recursive: true, force: true }))
+
+  function run(...args) {
+    return spawnSync(process.execPath, [path.join(example, "dist", "main.js"), ...args], {
+      cwd: folder,
+      encoding: "utf8",
+    })
+  }
+
+  test("replays the recording into the expected rows, and again into a second file", () => {
+    const { status, stdout, stderr } = run("sessions.db")
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /^replay +2,204 events of 14 sessions, /m)
+    assert.match(stdout, /^rows +14 sessions, 199 messages, 673 parts, equal to the expected ones$/m)
+    assert.equal(stdout.match(/^live /gm).length, 10)
+    assert.match(stdout, /^refused +ERR_CONFLICT: /m)
+    assert.match(stdout, /^again +2,214 events into a second file, .*: tables and logs are equal$/m)
+    assert.match(stdout, /^file +[\d.]+ MiB, log and tables: sessions\.db$/m)
+    assert.deepEqual(fs.readdirSync(folder), ["sessions.db"])
+  })
+
+  test("keeps a database file that is given, and finds only duplicates the second time", () => {
+    const { status, stdout, stderr } = run("sessions.db")
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /^replay +2,204 events of 14 sessions \(2,204 were there already\)/m)
+    assert.match(stdout, /equal to the expected ones$/m)
+    assert.match(stdout, /^again +2,224 events/m)
+  })
+
+  test("takes another recording", () => {
+    const lines = fs.readFileSync(path.join(example, "recording", "sessions.events.jsonl"), "utf8").split("\n")
+    fs.writeFileSync(path.join(folder, "first.events.jsonl"), lines.slice(0, 100).join("\n"))
+    const { status, stdout, stderr } = run("first.events.jsonl", "first.db")
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /^replay +100 events of 1 session, /m)
+  })
+
+  test("says how it is used when it does not understand an argument", () => {
+    const { status, stderr } = run("--help")
+    assert.equal(status, 2)
+    assert.match(stderr, /^usage: npm start/)
+  })
+})
