@@ -173,10 +173,27 @@ describe("define: the rest of its options", () => {
     refuse("other", schema)
     refuse("id", z.object({ id: z.number() }))
     refuse("id", arktype.type({ id: "number" }))
+    refuse("id", z.object({ id: z.string().optional(), title: z.string() }))
+    refuse("id", z.object({ id: z.string().default("a"), title: z.string() }))
+    refuse("id", arktype.type({ "id?": "string", title: "string" }))
     refuse("toString", schema)
     refuse("", schema)
     refuse(undefined, schema)
     refuse(1, schema)
+  })
+
+  test("the aggregate may be a field of a loose schema, an intersection or a union", () => {
+    const object = z.object({ id: z.string(), title: z.string() })
+    for (const schema of [
+      z.looseObject({ id: z.string() }),
+      z.object({ id: z.string() }).catchall(z.number()),
+      z.intersection(object, z.record(z.string(), z.unknown())),
+      z.intersection(object, z.object({ more: z.string() })),
+      z.union([object, z.object({ id: z.string(), n: z.number() })]),
+      arktype.type({ id: "string", "[string]": "unknown" }),
+    ]) {
+      define(options({ registry: createRegistry(), schema }))
+    }
   })
 
   test("schemas of zod, valibot, arktype and effect define, validate and give their output", () => {

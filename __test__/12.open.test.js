@@ -3,7 +3,7 @@
 const assert = require("node:assert/strict")
 const { existsSync } = require("node:fs")
 const { describe, test } = require("node:test")
-const { open } = require("syncline")
+const { open, project } = require("syncline")
 const {
   coded,
   dump,
@@ -227,6 +227,54 @@ describe("open: connect, close, dispose", () => {
       assert.throws(() => open(path, { registry }), coded("ERR_INVALID_ARGUMENT", /path/))
     }
     assert.equal(registry.frozen, false)
+  })
+})
+
+describe("open: query", () => {
+  test("is called once, after migrate, and makes the tx of projectors and transactions", () => {
+    const given = notes()
+    const calls = []
+    const made = []
+    const Seen = project(given.Written, (tx) => void made.push(tx))
+    const store = kept(file(), {
+      registry: given.registry,
+      projectors: [Seen],
+      migrate: () => void calls.push("migrate"),
+      query: (db) => (calls.push("query"), { db }),
+    })
+    assert.deepEqual(calls, ["migrate", "query"])
+    store.run(given.Written, { noteID: "a" })
+    store.transaction((tx) => void made.push(tx))
+    assert.deepEqual(calls, ["migrate", "query"])
+    assert.deepEqual(made, [{ db: store.db }, { db: store.db }])
+    assert.equal(made[0], made[1])
+  })
+
+  test("may do what no projector may: it runs outside of any", () => {
+    const given = notes()
+    const store = openNotes(given, {
+      query: (db) => {
+        db.transaction(() => db.exec("CREATE TABLE made_by_query (id)"))()
+        return db
+      },
+    })
+    store.run(given.Written, { noteID: "a" })
+    assert.deepEqual(store.db.prepare("SELECT * FROM made_by_query").all(), [])
+  })
+
+  test("what it throws passes through, and nothing stays open; closing in it refuses the store", () => {
+    const given = notes()
+    const failure = new Error("query")
+    const failing = () => {
+      throw failure
+    }
+    assert.throws(
+      () => openNotes(given, { query: failing }),
+      (error) => error === failure,
+    )
+    assert.throws(() => openNotes(given, { query: (db) => db.close() }), coded("ERR_CLOSED"))
+    assert.equal(given.registry.frozen, false)
+    openNotes(given)
   })
 })
 

@@ -2,6 +2,7 @@
 
 const assert = require("node:assert/strict")
 const { describe, test } = require("node:test")
+const { inspect } = require("node:util")
 const { z } = require("zod")
 const { createRegistry, define, project, sql } = require("syncline")
 const { coded, file, kept, noteRows, notes, openNotes, refused, rows, tagRows } = require("./stores.js")
@@ -185,6 +186,25 @@ describe("rule 4: one event", () => {
       refused(store, () => store.run(given.Seen, data), coded("ERR_AGGREGATE_REQUIRED"))
     }
     assert.equal(store.run(given.Seen, { toJSON: () => ({ noteID: "n" }) }).aggregateID, "n")
+  })
+
+  test("events that come one at a time print their data, those of pages a getter; both read alike", () => {
+    const registry = createRegistry()
+    const schema = z.object({ id: z.string() })
+    const Made = define({ type: "made", version: 1, aggregate: "id", schema, registry })
+    const projected = []
+    const projectors = [project(Made, (_tx, _data, event) => void projected.push(event))]
+    const store = openNotes({ registry, projectors }, { path: ":memory:" })
+    const heard = []
+    store.subscribeAll((event) => heard.push(event))
+    const event = store.run(Made, { id: "a" })
+    for (const each of [event, projected[0], heard[0]]) assert.match(inspect(each), /data: \{ id: 'a' \}/)
+    for (const each of [store.get("a", 0), ...store.read("a"), ...store.readAll({ limit: 1 })]) {
+      assert.match(inspect(each), /data: \[Getter/)
+      for (const plain of [{ ...each }, structuredClone(each), JSON.parse(JSON.stringify(each))]) {
+        assert.deepEqual(plain.data, { id: "a" })
+      }
+    }
   })
 })
 

@@ -71,6 +71,17 @@ describe("the connection", () => {
     }
   })
 
+  test("what is no compiled query, or no options of pragma, is refused", () => {
+    for (const query of [undefined, null, {}, "SELECT 1", { sql: "SELECT 1" }, { sql: 1, parameters: [] }]) {
+      for (const call of ["run", "get", "all"]) {
+        assert.throws(() => db[call](query), coded("ERR_INVALID_ARGUMENT", /compiled query/))
+      }
+    }
+    for (const options of [null, 1, true, { simpel: true }, { simple: 1 }]) {
+      assert.throws(() => db.pragma("user_version", options), coded("ERR_INVALID_ARGUMENT"))
+    }
+  })
+
   test("a compiled query of a builder runs as { sql, parameters }", () => {
     const insert = { sql: "INSERT INTO item (id, name) VALUES (?, ?)", parameters: [4, "d"] }
     assert.deepEqual(db.run(insert), { changes: 1, lastInsertRowid: 4 })

@@ -70,6 +70,16 @@ const titles = () =>
     .join("")
 const add = (tx, id) => tx.insert(session).values({ id, title: id }).run()
 
+test("drizzle takes a store or a database, and no option that it has not", () => {
+  for (const source of [undefined, null, {}, { db: {} }, "app.db"]) {
+    assert.throws(() => drizzle(source), coded("ERR_INVALID_ARGUMENT", /a store, or a database/))
+  }
+  for (const options of [null, 1, { shema: schema }]) {
+    assert.throws(() => drizzle(store.db, options), coded("ERR_INVALID_ARGUMENT", /drizzle/))
+  }
+  assert.equal(drizzle(store).$client, store.db)
+})
+
 describe("queries", () => {
   test("insert, select, update and delete, with every column mode", () => {
     const row = {

@@ -264,6 +264,19 @@ describe("a store of the caller's own", () => {
       store.close()
     }
   })
+
+  test("that has another registry is refused, whatever openOptions was asked for", () => {
+    SyncEvent.openOptions({ projectors })
+    const store = open(join(folder, "own.db"))
+    try {
+      for (const options of [{ store }, { store, projectors }, { store: {} }, { store: null }]) {
+        assert.throws(() => SyncEvent.init(options), coded("ERR_INVALID_ARGUMENT", /registry/))
+      }
+      assert.throws(() => SyncEvent.run(Renamed, { sessionID: "s" }), coded("ERR_CLOSED"))
+    } finally {
+      store.close()
+    }
+  })
 })
 
 describe("payloads", () => {
@@ -308,6 +321,37 @@ describe("reset", () => {
     assert.deepEqual(titles(store), [["s", "t"]])
   })
 
+  test("with a definition the other versions of its type come back, and none of another time", () => {
+    const { type, aggregate, schema } = Renamed
+    const second = {
+      type,
+      version: 2,
+      aggregate,
+      schema: z.object({ sessionID: z.string(), name: z.string() }),
+      upcast: { 1: (data) => ({ sessionID: data.sessionID, name: data.title }) },
+    }
+    const Second = SyncEvent.define(second)
+    const Other = SyncEvent.define({ type: "other", version: 1, aggregate, schema })
+    const again = [
+      SyncEvent.project(Second, (tx, data) => {
+        tx.prepare("INSERT INTO session VALUES (?, ?)").run(data.sessionID, data.name)
+      }),
+    ]
+    for (const id of ["a", "b"]) {
+      SyncEvent.reset()
+      const store = init({ projectors: again, path: join(folder, `${id}.db`) })
+      assert.deepEqual([...SyncEvent.registry.values()], [Second, Renamed])
+      SyncEvent.replay(serialized(0, id))
+      assert.deepEqual(titles(store), [[id, "t0"]])
+      assert.throws(() => SyncEvent.run(Other, { sessionID: "s" }), coded("ERR_UNKNOWN_EVENT"))
+    }
+    SyncEvent.reset()
+    const First = SyncEvent.define({ type, version: 1, aggregate, schema })
+    init({ projectors: [SyncEvent.project(First, () => {})], path: join(folder, "c.db") })
+    assert.deepEqual([...SyncEvent.registry.values()], [First])
+    assert.equal(SyncEvent.run(First, { sessionID: "s" }).version, 1)
+  })
+
   test("a failed init leaves nothing behind", () => {
     assert.throws(() => init({ path: folder }), SyncError)
     assert.throws(() => init({ unknown: 1 }), coded("ERR_INVALID_ARGUMENT"))
@@ -315,5 +359,44 @@ describe("reset", () => {
     SyncEvent.define({ type: "later", version: 1, aggregate, schema })
     init()
     SyncEvent.run(Renamed, { sessionID: "s" })
+  })
+})
+
+describe("what is wrongly called", () => {
+  const invalid = (fn) => assert.throws(fn, coded("ERR_INVALID_ARGUMENT"), String(fn))
+
+  test("is refused before init", () => {
+    const definition = { type: "t", version: 1, aggregate: "id", schema: z.object({ id: z.string() }) }
+    invalid(() => SyncEvent.define())
+    invalid(() => SyncEvent.define(null))
+    invalid(() => SyncEvent.define({ ...definition, ephemeral: true }))
+    invalid(() => SyncEvent.define({ ...definition, type: "" }))
+    invalid(() => SyncEvent.project())
+    invalid(() => SyncEvent.project(Renamed))
+    invalid(() => SyncEvent.project({ ...Renamed }, () => {}))
+    for (const options of [undefined, null, 1, {}, { path: "x" }, { path: "x", projectors: [[]] }]) {
+      invalid(() => SyncEvent.init(options))
+    }
+    invalid(() => SyncEvent.init({ projectors }))
+    invalid(() => SyncEvent.openOptions())
+    invalid(() => SyncEvent.openOptions({ projectors, migrate: () => {} }))
+    for (const listener of [undefined, null, {}]) invalid(() => SyncEvent.subscribeAll(listener))
+  })
+
+  test("is refused after it", () => {
+    init()
+    for (const options of [null, 1, { owner: "me" }]) {
+      invalid(() => SyncEvent.replay(serialized(0), options))
+      invalid(() => SyncEvent.replayAll([serialized(0)], options))
+    }
+    for (const ownerID of [undefined, "me"]) {
+      for (const events of [undefined, null, 1, {}]) invalid(() => SyncEvent.replayAll(events, { ownerID }))
+    }
+    invalid(() => SyncEvent.replayAll([serialized(0)], { ownerID: 1 }))
+    invalid(() => SyncEvent.run(Renamed, { sessionID: "s" }, null))
+    invalid(() => SyncEvent.run(Renamed, { sessionID: "s" }, { ownerID: "me" }))
+    const options = { expectedSeq: -1, created: 5, metadata: { by: "me" } }
+    assert.equal(SyncEvent.run(Renamed, { sessionID: "s" }, options).created, 5)
+    assert.throws(() => SyncEvent.run(Renamed, { sessionID: "s" }, options), coded("ERR_CONFLICT"))
   })
 })

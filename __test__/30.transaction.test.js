@@ -191,7 +191,7 @@ describe("rule 10: transaction", () => {
     const given = notes()
     let made = 0
     const store = openNotes(given, { query: (db) => (made++, { prepare: (text) => db.prepare(text), mine: true }) })
-    assert.equal(made, 0)
+    assert.equal(made, 1)
     store.transaction((tx) => {
       assert.equal(tx.mine, true)
       store.run(given.Written, { noteID: "a" })

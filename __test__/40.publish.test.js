@@ -107,18 +107,20 @@ describe("rule 13: delivery", () => {
     assert.deepEqual(heard, ["a0", "b0", "c0"])
   })
 
-  test("rule 13: listeners do not see what others change in their event's data", () => {
+  test("rule 13: listeners share one event; what they change in it, run's caller and the log do not see", () => {
     const { store, write } = publishing()
     const events = []
     store.subscribeAll((event) => events.push(event))
     store.subscribeAll((event) => {
       event.data.noteID = "spoiled"
     })
+    store.subscribeAll((event) => events.push(event))
     const event = write("a")
     assert.deepEqual(event.data, { noteID: "a" })
     assert.deepEqual(store.get("a", 0).data, { noteID: "a" })
-    store.subscribeAll((event) => assert.deepEqual(event.data, { noteID: "a" }))
-    assert.equal(events.length, 1)
+    assert.equal(events.length, 2)
+    assert.equal(events[0], events[1])
+    assert.deepEqual(events[1].data, { noteID: "spoiled" })
   })
 
   test("rule 13: publish: false is not delivered, publish: true is", () => {
@@ -292,6 +294,39 @@ describe("rule 13: listeners that fail", () => {
     write("a")
     assert.match((await warned)[0].message, /the handler itself/)
     assert.deepEqual(heard, ["a0"])
+  })
+
+  test("rule 13: an onListenerError whose promise is rejected is a warning too", async () => {
+    const { store, write } = publishing({
+      async onListenerError() {
+        throw new Error("the async handler itself")
+      },
+    })
+    store.subscribeAll(() => {
+      throw new Error("listener")
+    })
+    const warned = once(process, "warning")
+    write("a")
+    assert.match((await warned)[0].message, /the async handler itself/)
+  })
+
+  test("rule 13: a thrown value that throws when it is looked at fails no run", async () => {
+    const { store, write } = publishing({ onListenerError: undefined })
+    const hostile = Object.defineProperty(new Error("hidden"), "stack", {
+      get() {
+        throw new Error("hostile")
+      },
+    })
+    let heard = 0
+    store.subscribeAll(() => {
+      heard++
+      throw hostile
+    })
+    const warned = once(process, "warning")
+    write("a")
+    write("a")
+    assert.equal(heard, 2)
+    assert.match((await warned)[0].message, /throws when it is looked at/)
   })
 
   test("rule 13: without onListenerError it is a process warning that names the event", async () => {

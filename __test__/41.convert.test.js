@@ -175,18 +175,49 @@ describe("rule 14: convertEvent", () => {
     )
   })
 
-  test("rule 14: one who unsubscribes while it is pending hears nothing, one who comes late hears it", async () => {
-    const { store, pending, see } = converting()
+  test("rule 14: a result that throws when it is looked at is that delivery's failure, and no other's", async () => {
+    const failure = new Error("hostile")
+    const get = () => {
+      throw failure
+    }
+    const results = {
+      thenable: Object.defineProperty({}, ["then"][0], { get }),
+      promise: Object.defineProperty(Promise.resolve(), "constructor", { get }),
+    }
+    const { heard, errors, see } = converting({ convertEvent: (_type, { n }) => results[n] ?? n })
+    for (const n of [0, "thenable", 2, "promise", 4]) see(n)
+    await turns()
+    assert.deepEqual(heard, [
+      [0, 0],
+      [2, 2],
+      [4, 4],
+    ])
+    assert.deepEqual(
+      errors.map(({ error, seq }) => [error, seq]),
+      [
+        [failure, 1],
+        [failure, 3],
+      ],
+    )
+  })
+
+  test("rule 14: one who unsubscribes while it is pending hears nothing, one who comes late hears the next event", async () => {
+    const { given, store, pending, see } = converting()
     const late = []
     const early = []
     const undo = store.subscribeAll(({ seq }) => early.push(seq))
     see(0)
     undo()
-    store.subscribeAll(({ seq }) => late.push(seq))
+    store.subscribeAll(({ seq }) => late.push(`all ${seq}`))
+    store.subscribe(given.Seen, ({ seq }) => late.push(`typed ${seq}`))
+    see(1)
     pending[0].resolve()
     await turns(1)
+    assert.deepEqual(late, [])
+    pending[1].resolve()
+    await turns(1)
     assert.deepEqual(early, [])
-    assert.deepEqual(late, [0])
+    assert.deepEqual(late, ["typed 1", "all 1"])
   })
 
   test("rule 14, mistake 14: at most 10,000 wait; past that ERR_OVERFLOW names the last seq", async () => {

@@ -1,6 +1,7 @@
 "use strict"
 
 const assert = require("node:assert/strict")
+const { getEventListeners } = require("node:events")
 const { describe, test } = require("node:test")
 const { coded, collected, history, notes, openNotes, rows, serialized } = require("./stores.js")
 
@@ -181,6 +182,28 @@ describe("readAll, get, sequence, sequences, aggregates", () => {
     assert.deepEqual(store.aggregates({ prefix: "aa" }), [{ aggregateID: "aa", seq: 1, owner: "me", epoch: 1 }])
   })
 
+  test("an aggregate id may be any text: NUL, quotes, controls, characters beyond the BMP", () => {
+    const given = notes()
+    const store = openNotes(given)
+    const ids = ["a\0b", "a", "a\0", "\u{1f600}", '"q\\', "\u00e9\u2028", " ", "\ufeff", "\u0001", "__proto__"]
+    for (const noteID of ids) {
+      store.run(given.Tagged, { noteID, tag: "t" })
+      store.replayAll(JSON.stringify([serialized("seen", 1, { noteID })]))
+      assert.equal(store.sequence(noteID), 1)
+      assert.deepEqual(store.sequences([noteID]), new Map([[noteID, 1]]))
+      assert.deepEqual(
+        store.read(noteID).map((event) => [event.aggregateID, event.data.noteID]),
+        [
+          [noteID, noteID],
+          [noteID, noteID],
+        ],
+      )
+      assert.equal(store.aggregates({ prefix: noteID })[0].aggregateID, noteID)
+    }
+    assert.deepEqual([...store.sequences().keys()], ids)
+    assert.deepEqual(rows(store, "SELECT note FROM tag ORDER BY rowid").flat(), ids)
+  })
+
   test("reading inside a transaction sees what it wrote", () => {
     const given = notes()
     const store = openNotes(given)
@@ -267,6 +290,31 @@ describe("rule 20: log", () => {
       if (items.length === 2) controller.abort()
     }
     assert.equal(items.length, 2)
+  })
+
+  test("rule 20: nothing stays with a signal that outlives the log", async () => {
+    const store = openNotes(notes())
+    store.replayAll(history("a", 5))
+    const { signal } = new AbortController()
+    const listening = () => getEventListeners(signal, "abort").length
+    const log = () => store.log({ aggregateID: "a", signal })
+    log()
+    const returned = log()
+    await returned.return()
+    assert.deepEqual(await returned.next(), { done: true, value: undefined })
+    assert.equal(listening(), 0)
+    const broken = log()
+    await broken.next()
+    assert.equal(listening(), 1)
+    await broken.return()
+    assert.equal(listening(), 0)
+    await collected(log())
+    assert.equal(listening(), 0)
+    const failing = log()
+    await failing.next()
+    store.close()
+    await assert.rejects(failing.next(), coded("ERR_CLOSED"))
+    assert.equal(listening(), 0)
   })
 
   test("rule 20: breaking out ends it, and next goes on saying so", async () => {

@@ -187,7 +187,7 @@ const cases = {
     () => notes().store.replayAll([written("a", 0), written("a", 2)]),
   ],
   ERR_BUSY: [
-    { waited: 20, message: /waited 20 ms/ },
+    { waited: (ms) => ms >= 20, message: /locked.*waited \d+ ms/ },
     () => {
       const { store, path } = notes()
       const other = notes({ busyTimeout: 20, migrate: undefined }, path)
@@ -275,15 +275,13 @@ const elsewhere = {
 describe("error codes", () => {
   for (const [code, [fields, act]] of Object.entries(cases)) {
     test(`${code} is thrown through the public API, with its fields`, async () => {
-      const { issues, ...others } = fields
       await assert.rejects(
         async () => act(),
         (error) => {
-          coded(code, others)(error)
+          coded(code, fields)(error)
           assert.equal(error.name, "SyncError")
           assert.ok(error.message.length > 10, error.message)
           assert.doesNotMatch(error.message, /undefined|\[object|NaN/)
-          if (issues !== undefined) assert.ok(issues(error.issues))
           return true
         },
       )

@@ -56,6 +56,7 @@ describe("platform packages", () => {
 describe("the tarball", () => {
   let folder
   let files
+  let size
 
   before(() => {
     folder = fs.mkdtempSync(path.join(os.tmpdir(), "syncline-package-"))
@@ -66,8 +67,9 @@ describe("the tarball", () => {
       shell: process.platform === "win32",
     }
     const args = ["pack", "--json", "--ignore-scripts", "--loglevel=silent", "--pack-destination", folder]
-    const [{ filename, files: packed }] = JSON.parse(execFileSync("npm", args, options))
+    const [{ filename, files: packed, size: bytes }] = JSON.parse(execFileSync("npm", args, options))
     files = packed.map((file) => file.path)
+    size = bytes
     const target = path.join(folder, "node_modules", "syncline")
     fs.mkdirSync(target, { recursive: true })
     execFileSync("tar", ["-xzf", path.join(folder, filename), "-C", target, "--strip-components=1"])
@@ -114,12 +116,92 @@ describe("the tarball", () => {
     }
   })
 
-  test("holds nothing but the build, the loader and the documents", () => {
-    const allowed = /^(dist\/.*|native\/index\.(js|d\.ts)|package\.json|README\.md|LICENSE|CHANGELOG\.md)$/
+  test("holds nothing but the build, its sources, the loader and the documents, in less than 300 kB", () => {
+    const allowed = /^(dist\/.*|lib\/[\w-]+\.ts|native\/index\.(js|d\.ts)|package\.json|docs\/.*|[A-Z]+(\.md)?)$/
     assert.deepEqual(
       files.filter((file) => !allowed.test(file)),
       [],
     )
+    assert.ok(size < 300_000, `${size} bytes`)
+  })
+
+  test("holds what its source maps name", () => {
+    for (const file of files.filter((name) => name.endsWith(".map"))) {
+      for (const source of readJSON(file).sources) {
+        const named = path.posix.join(path.posix.dirname(file), source)
+        assert.ok(files.includes(named), `${file} names ${named}`)
+      }
+    }
+  })
+
+  test("holds what its documents link to, but for the benchmarks, the examples and the core", () => {
+    for (const file of files.filter((name) => name.endsWith(".md"))) {
+      const text = fs.readFileSync(path.join(root, file), "utf8")
+      for (const [, link] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g)) {
+        const named = path.posix.join(path.posix.dirname(file), link)
+        if (!/^(bench|examples|src)\//.test(named)) assert.ok(files.includes(named), `${file} links to ${named}`)
+      }
+    }
+  })
+
+  test("every exported name has a doc comment, and so has each option", () => {
+    const missing = []
+    for (const entry of ["index", "drizzle", "sync-event"]) {
+      for (const { file, name } of exportsOf(`dist/${entry}.d.ts`)) {
+        const text = fs.readFileSync(path.join(root, file), "utf8")
+        const kinds = "const|function|(?:abstract )?class|interface|type"
+        const found = new RegExp(`(\\*/\\n)?export (?:declare )?(?:${kinds}) ${name}\\b`).exec(text)
+        if (!found?.[1]) missing.push(`${file}: ${name}`)
+        if (/^(Definition|\w+Options)$/.test(name)) missing.push(...undocumented(text, file, name))
+      }
+    }
+    assert.deepEqual(missing, [])
+  })
+
+  /** The names that a declaration file exports, with the files that declare them. */
+  function exportsOf(file) {
+    const text = fs.readFileSync(path.join(root, file), "utf8")
+    const declared = /^export (?:declare )?(?:const|function|(?:abstract )?class|interface|type) (\w+)/gm
+    const own = [...text.matchAll(declared)].map(([, name]) => ({ file, name }))
+    const passed = [...text.matchAll(/^export (?:type )?\{([^}]*)\} from "\.\/([\w-]+)"/gm)].flatMap(
+      ([, list, from]) => {
+        const names = new Set(list.split(",").map((name) => name.trim().replace(/^type /, "")))
+        return exportsOf(`dist/${from}.d.ts`).filter(({ name }) => names.has(name))
+      },
+    )
+    return [...own, ...passed]
+  }
+
+  /** The fields of an interface that no comment describes. */
+  function undocumented(text, file, name) {
+    const body = new RegExp(`^export interface ${name}\\b[^]*?\\{\\n([^]*?)\\n\\}`, "m").exec(text)?.[1] ?? ""
+    const fields = [...body.matchAll(/(\*\/\n)?^ {4}(?:readonly )?(\w+)\??:/gm)]
+    return fields.filter(([, comment]) => comment === undefined).map(([, , field]) => `${file}: ${name}.${field}`)
+  }
+
+  test("every declaration but drizzle's compiles, without skipLibCheck, Node's types or newer libraries", () => {
+    const declarations = files.filter((file) => /^dist\/(?!drizzle).*\.d\.m?ts$/.test(file))
+    const installed = declarations.map((file) => path.join(folder, "node_modules", "syncline", file))
+    const options = ["--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom", "--module", "node16"]
+    assert.equal(spawn([tsc, ...options, ...installed]), "")
+  })
+
+  test("what a consumer exports can be named in declarations, and stores can be used with `using`", () => {
+    const consumer = `
+      import { open } from "syncline"
+      export const store = open(":memory:")
+      export const statement = store.db.prepare("SELECT 1")
+      export const changes = () => statement.run()
+      export const columns = () => statement.columns()
+      export const transaction = store.db.transaction((n: number) => n)
+      export function scoped() {
+        using local = open(":memory:")
+        return local.sequence("a")
+      }
+    `
+    const options = ["--declaration", "--outDir", path.join(folder, "out"), "--strict", "--exactOptionalPropertyTypes"]
+    const target = ["--target", "es2022", "--lib", "es2022,dom", "--module", "node16"]
+    assert.equal(spawn([tsc, ...options, ...target, write("named.cts", consumer), write("named.mts", consumer)]), "")
   })
 
   test("require and import work and give the same objects", () => {

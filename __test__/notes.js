@@ -73,13 +73,14 @@ function assertSound(store, told) {
   assert.equal(store.db.pragma("integrity_check", { simple: true }), "ok")
 }
 
-/** What `assert.throws` and `assert.rejects` check of an error of the library. */
+/** What `assert.throws` and `assert.rejects` check: the code, and fields by value, by pattern or by a function of them. */
 function coded(code, fields = {}) {
   return (error) => {
     assert.ok(error instanceof SyncError, `a SyncError was expected, not ${error?.stack ?? error}`)
     assert.equal(error.code, code, error.stack)
     for (const [name, value] of Object.entries(fields)) {
-      if (value instanceof RegExp) assert.match(String(error[name]), value)
+      if (typeof value === "function") assert.ok(value(error[name]), `${name} of ${error.stack}`)
+      else if (value instanceof RegExp) assert.match(String(error[name]), value)
       else assert.deepEqual(error[name], value, `${name} of ${error.stack}`)
     }
     return true

@@ -66,11 +66,13 @@ export function openSyncline(file, projector) {
         json_remove(:data -> '$.part', '$.id', '$.messageID', '$.sessionID'))
       ON CONFLICT (id) DO UPDATE SET data = excluded.data`,
   }
+  const registry = syncline.createRegistry()
   const projectors = Object.entries(projections).map(([type, inJavaScript]) => {
     const definition = syncline.define({
       type,
       version: 1,
       aggregate: "sessionID",
+      registry,
       schema:
         type === "message.part.updated"
           ? z.object({ sessionID: z.string(), part: whole, time: z.number() })
@@ -78,7 +80,7 @@ export function openSyncline(file, projector) {
     })
     return syncline.project(definition, (projector === "sql" && sqlProjections[type]) || inJavaScript)
   })
-  const store = syncline.open(file, { projectors, migrate: (db) => db.exec(tables) })
+  const store = syncline.open(file, { registry, projectors, migrate: (db) => db.exec(tables) })
   return {
     replayAll: (jsonl) => store.replayAll(jsonl).reduce((applied, result) => applied + result.applied, 0),
     close: () => store.close(),

@@ -4,14 +4,14 @@ import { invalidArgument } from "./errors"
 export type BindValue = number | bigint | string | ArrayBufferView | null | undefined
 
 /** What a statement asks for: one item a parameter, its name without prefix or null for a positional one. */
-export interface Parameters {
+export interface StatementParameters {
   readonly parameters: readonly (string | null)[]
   /** Whether any of them has a name. */
   readonly named: boolean
 }
 
 /** The parameters in SQLite's order. Positional values fill the nameless parameters, one plain object the named ones. */
-export function gather(plan: Parameters, params: unknown[]): unknown[] {
+export function gather(plan: StatementParameters, params: unknown[]): unknown[] {
   const { parameters } = plan
   if (!plan.named && params.length === parameters.length && bindInPlace(params)) return params
   const values = new Array<unknown>(parameters.length)

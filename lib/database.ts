@@ -1,23 +1,9 @@
-import { checkBoolean, checkName, checkUncut } from "./argument"
+import { checkBoolean, checkName, checkOptions, checkUncut } from "./argument"
 import { bindable } from "./bind"
 import { invalidArgument, show } from "./errors"
 import { keepThrown, native, STATE, type Handle } from "./native"
 import { Connection, Statement, type RunResult } from "./statement"
 import { refuseAsync, type TransactionGate, type TransactionMode } from "./transaction"
-
-declare module "./native" {
-  /** The parts of the boundary that only statements use, as `src/binding/statement.rs` has them. */
-  interface Binding {
-    cursorOpen(handle: Handle, statement: StatementHandle, parameters: unknown[]): number
-    cursorNext(handle: Handle, statement: StatementHandle, cursor: number, safeIntegers: boolean): unknown[] | null
-    createFunction(
-      handle: Handle,
-      name: string,
-      options: { arguments: number; deterministic: boolean; directOnly: boolean; safeIntegers: boolean },
-      fn: (...args: unknown[]) => unknown,
-    ): void
-  }
-}
 
 export { type BindValue } from "./bind"
 export { Statement, type RunResult } from "./statement"
@@ -37,13 +23,13 @@ export interface TransactionFunction<This, Args extends unknown[], Result> {
 /** Options of an application-defined function; each is false by default. */
 export interface FunctionOptions {
   /** Any number of arguments, instead of exactly `fn.length`. */
-  varargs?: boolean
+  varargs?: boolean | undefined
   /** The same arguments always give the same result: SQLite may use it in indexes and call it less often. */
-  deterministic?: boolean
+  deterministic?: boolean | undefined
   /** Not callable from triggers, views and the schema. */
-  directOnly?: boolean
+  directOnly?: boolean | undefined
   /** INTEGER arguments arrive as bigints. */
-  safeIntegers?: boolean
+  safeIntegers?: boolean | undefined
 }
 
 /** A compiled query of a query builder that only compiles, such as kysely's `query.compile()`. */
@@ -149,8 +135,8 @@ export class Database {
   }
 
   /** Runs `PRAGMA source`: all rows of the result, or with `simple` the first column of the first row. */
-  pragma(source: string, options: { simple?: boolean } = {}): unknown {
-    const simple = checkBoolean("simple", options.simple, false)
+  pragma(source: string, options?: { simple?: boolean | undefined }): unknown {
+    const simple = checkBoolean("simple", checkOptions("pragma", options, ["simple"]).simple, false)
     const statement = new Statement(
       this,
       this.#connection,
@@ -189,17 +175,20 @@ export class Database {
 
   /** Executes a compiled query: kysely runs asynchronously, so a projector compiles with it and runs here. */
   run(query: CompiledStatement): RunResult {
-    return this.prepare(query.sql).run(...query.parameters)
+    const { sql, parameters } = checkCompiled("run", query)
+    return this.prepare(sql).run(...parameters)
   }
 
   /** The first row of a compiled query, or undefined. */
   get<Row = unknown>(query: CompiledStatement): Row | undefined {
-    return this.prepare<unknown[], Row>(query.sql).get(...query.parameters)
+    const { sql, parameters } = checkCompiled("get", query)
+    return this.prepare<unknown[], Row>(sql).get(...parameters)
   }
 
   /** Every row of a compiled query. */
   all<Row = unknown>(query: CompiledStatement): Row[] {
-    return this.prepare<unknown[], Row>(query.sql).all(...query.parameters)
+    const { sql, parameters } = checkCompiled("all", query)
+    return this.prepare<unknown[], Row>(sql).all(...parameters)
   }
 
   /**
@@ -215,6 +204,11 @@ export class Database {
     this.#onClose?.()
     return this
   }
+}
+
+function checkCompiled(call: string, query: CompiledStatement): CompiledStatement {
+  if (typeof query?.sql === "string" && Array.isArray(query.parameters)) return query
+  throw invalidArgument(`${call} needs a compiled query, { sql, parameters }, not ${show(query)}`)
 }
 
 const MAX_ARGUMENTS = 100

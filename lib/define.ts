@@ -17,14 +17,17 @@ export interface Definition<
   readonly name: string
   /** The field of the data that holds the aggregate's id. */
   readonly aggregate: string
+  /** Checks the data of `run` and of replay; its input is what is stored, its output what projectors receive. */
   readonly schema: Schema
   /** Types the `properties` that listeners receive; nothing is validated with it. */
   readonly busSchema: BusSchema
   /** Never stored: published only. */
   readonly ephemeral: boolean
+  /** By the older version that each takes; see `DefineOptions.upcast`. */
   readonly upcast: Readonly<Record<number, Upcast>> | undefined
   /** "none": recorded and published, and deliberately not projected. */
   readonly projector: "none" | undefined
+  /** Only stores that were opened with this registry know the definition. */
   readonly registry: Registry
 }
 
@@ -38,9 +41,11 @@ export type InputOf<D extends AnyDefinition> = StandardSchemaV1.InferInput<D["sc
 export type OutputOf<D extends AnyDefinition> = StandardSchemaV1.InferOutput<D["schema"]>
 
 /** What listeners receive as `properties`. */
-export type PropertiesOf<D extends AnyDefinition> = D["busSchema"] extends StandardSchemaV1
-  ? StandardSchemaV1.InferInput<D["busSchema"]>
-  : InputOf<D>
+export type PropertiesOf<D extends AnyDefinition> = D extends AnyDefinition
+  ? D["busSchema"] extends StandardSchemaV1
+    ? StandardSchemaV1.InferInput<D["busSchema"]>
+    : InputOf<D>
+  : never
 
 /** Turns the stored data of an older version into the input of the version it belongs to. */
 export type Upcast<Input = unknown> = {
@@ -48,6 +53,7 @@ export type Upcast<Input = unknown> = {
   upcast(data: unknown): Input
 }["upcast"]
 
+/** What `define` takes: one version of one type of event. */
 export interface DefineOptions<
   Type extends string,
   Schema extends StandardSchemaV1,
@@ -61,14 +67,16 @@ export interface DefineOptions<
   aggregate: AggregateField<StandardSchemaV1.InferInput<Schema>>
   /** Any synchronous Standard Schema whose input JSON can carry. */
   schema: Schema & JsonInput<Schema>
-  busSchema?: BusSchema
-  /** Default false. */
-  ephemeral?: boolean
+  /** Types the `properties` that listeners receive, where `convertEvent` makes others than the data. Validates nothing. */
+  busSchema?: BusSchema | undefined
+  /** Never stored or projected: published only. Default false. */
+  ephemeral?: boolean | undefined
   /** By the older version they take: `{1: (data) => …}` on version 2 turns version 1 data into version 2's input. */
-  upcast?: Readonly<Record<number, Upcast<StandardSchemaV1.InferInput<Schema>>>>
-  projector?: "none"
+  upcast?: Readonly<Record<number, Upcast<StandardSchemaV1.InferInput<Schema>>>> | undefined
+  /** "none": recorded and published, and not projected. Default: running it without a projector is `ERR_NO_PROJECTOR`. */
+  projector?: "none" | undefined
   /** Default: the one registry of the process. */
-  registry?: Registry
+  registry?: Registry | undefined
 }
 
 /**
@@ -224,7 +232,7 @@ function checkUpcast(name: string, version: number, upcast: Readonly<Record<numb
 function checkAggregateField(name: string, aggregate: string, schema: StandardSchemaV1): void {
   const described = inputJsonSchema(schema)
   if (described === undefined || described["type"] !== "object") return
-  const { properties, additionalProperties = false } = described
+  const { properties, required, additionalProperties = false } = described
   if (typeof properties !== "object" || properties === null) return
   const field = Object.hasOwn(properties, aggregate) ? (properties as Record<string, unknown>)[aggregate] : undefined
   if (field === undefined) {
@@ -232,8 +240,13 @@ function checkAggregateField(name: string, aggregate: string, schema: StandardSc
     throw invalidArgument(`define ${name}: the schema's input has no field ${show(aggregate)} to name the aggregate`)
   }
   const type = (field as { type?: unknown }).type
-  if (type === undefined || [type].flat().includes("string")) return
-  throw invalidArgument(`define ${name}: the aggregate field ${show(aggregate)} must be a string in the schema's input`)
+  if (type !== undefined && ![type].flat().includes("string")) {
+    throw invalidArgument(
+      `define ${name}: the aggregate field ${show(aggregate)} must be a string in the schema's input`,
+    )
+  }
+  if (!Array.isArray(required) || required.includes(aggregate) || "allOf" in described) return
+  throw invalidArgument(`define ${name}: the aggregate field ${show(aggregate)} must be required in the schema's input`)
 }
 
 function inputJsonSchema(schema: StandardSchemaV1): Record<string, unknown> | undefined {

@@ -22,7 +22,9 @@ import {
 } from "drizzle-orm/sqlite-core"
 import * as drizzleUtils from "drizzle-orm/utils"
 import type { DrizzleConfig } from "drizzle-orm/utils"
-import type { Database, RunResult, Statement } from "./database"
+import { checkOptions } from "./argument"
+import { Database, type RunResult, type Statement } from "./database"
+import { invalidArgument, show } from "./errors"
 import { refuseAsync, synchronous } from "./transaction"
 
 /** drizzle's own options, all absent by default: `schema` for relational queries, `logger`, `casing`. */
@@ -59,9 +61,13 @@ export class SynclineDatabase<
  */
 export function drizzle<TSchema extends Record<string, unknown> = Record<string, never>>(
   source: Database | { readonly db: Database },
-  config: SynclineDrizzleConfig<TSchema> = {},
+  options?: SynclineDrizzleConfig<TSchema>,
 ): SynclineDatabase<TSchema> {
-  const client = "db" in source ? source.db : source
+  const client = source instanceof Database ? source : (source as Partial<typeof source> | null | undefined)?.db
+  if (!(client instanceof Database)) {
+    throw invalidArgument(`drizzle needs a store, or a database of Syncline, not ${show(source)}`)
+  }
+  const config = checkOptions("drizzle", options, ["schema", "logger", "casing"])
   const dialect = new SQLiteSyncDialect(config.casing === undefined ? {} : { casing: config.casing })
   const schema = config.schema === undefined ? undefined : relationalSchema(config.schema)
   return new SynclineDatabase<TSchema>(new SynclineSession(client, dialect, schema, loggerOf(config.logger)), schema)

@@ -86,6 +86,7 @@ export interface ErrorIssue {
 
 /** Every error that the library throws itself. What the caller's own code throws is never wrapped in one. */
 export class SyncError extends Error implements ErrorFields {
+  /** Stable, unlike the message: {@link errorCodes} says what to do about each. */
   readonly code: ErrorCode
   declare readonly expected?: number | string | null
   declare readonly got?: number | string | null

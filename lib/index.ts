@@ -10,7 +10,7 @@ export type {
   Registry,
   Upcast,
 } from "./define"
-export type { AggregateField, JsonInput, Problem, ValidationMode } from "./schema"
+export type { AggregateField, JsonInput, Problem, Synchronous, ValidationMode } from "./schema"
 
 export { project } from "./project"
 export type { Projector } from "./project"
@@ -19,7 +19,9 @@ export type { Sql } from "./sql"
 
 export { open } from "./store"
 export type { OpenOptions, RunEvents, RunList, Store } from "./store"
-export type { AsyncOptions, RemoveOptions, RunAsyncOptions, RunOptions } from "./run"
+export type { RunAsyncOptions, RunOptions } from "./run"
+export type { RemoveOptions } from "./remove"
+export type { AsyncOptions } from "./context"
 export type { ReplayAsyncOptions, ReplayInput, ReplayOptions, ReplayResult } from "./replay"
 export type { ConvertEvent, ListenerErrorHandler, PublishedEvent, PublishedOf } from "./publish"
 export type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"
@@ -27,7 +29,16 @@ export type { LogItem, LogOptions } from "./log"
 export type { ClaimOptions, Ownership } from "./owner"
 export type { Event, Metadata, PositionedEvent, SerializedEvent } from "./payload"
 
-export type { Database, Statement } from "./database"
+export type {
+  BindValue,
+  ColumnDefinition,
+  CompiledStatement,
+  Database,
+  FunctionOptions,
+  RunResult,
+  Statement,
+  TransactionFunction,
+} from "./database"
 
 export { SyncError, errorCodes } from "./errors"
 export type { ErrorCode, ErrorFields, ErrorIssue } from "./errors"

@@ -1,6 +1,6 @@
 import { checkAggregateID, checkBoolean, checkInteger, checkOptions, checkSignal } from "./argument"
 import { native, type LogPage } from "./native"
-import { EVENT_WIDTH, lazySerialized, type SerializedEvent } from "./payload"
+import { eventCount, lazySerialized, type SerializedEvent } from "./payload"
 import type { ReadContext } from "./read"
 
 /** One step of an aggregate's log. */
@@ -13,18 +13,20 @@ export type LogItem =
   /** All that was committed when reading began has been read. `seq` is -1 for an empty log. */
   | { kind: "synced"; aggregateID: string; seq: number }
 
+/** What `log` takes. */
 export interface LogOptions {
+  /** Whose log; an unknown aggregate has an empty one. */
   aggregateID: string
   /** The last seq that the reader holds. Default -1: none. */
-  after?: number
+  after?: number | undefined
   /** Go on after `synced`, with what is committed from then on. Default false. */
-  follow?: boolean
+  follow?: boolean | undefined
   /** Ends the iteration, without an error. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
 /** Rows of a page: what a slow consumer costs in memory. */
-const PAGE_ROWS = 256
+const LOG_PAGE_ROWS = 256
 
 interface Reading {
   readonly aggregateID: string
@@ -47,13 +49,24 @@ export function log(context: ReadContext, options: LogOptions): AsyncIterableIte
     stopped: returned.signal,
   })
   const stop = () => returned.abort()
-  if (signal?.aborted) stop()
-  signal?.addEventListener("abort", stop, { once: true })
+  let started = false
+  // Only now: an iterable that nobody iterates must not stay with a signal that outlives it.
+  const start = () => {
+    started = true
+    if (signal?.aborted) stop()
+    if (!returned.signal.aborted) signal?.addEventListener("abort", stop, { once: true })
+  }
   return {
     async next() {
-      const result = await items.next()
-      if (result.done) signal?.removeEventListener("abort", stop)
-      return result
+      if (!started) start()
+      let done: boolean | undefined = true
+      try {
+        const result = await items.next()
+        done = result.done
+        return result
+      } finally {
+        if (done) signal?.removeEventListener("abort", stop)
+      }
     },
     // A generator alone would answer `return` only after the commit that a pending `next` waits for.
     return() {
@@ -81,7 +94,7 @@ async function* itemsOf(context: ReadContext, reading: Reading): AsyncGenerator<
     const { version } = commits
     const watermark = native.sequence(handle, aggregateID)
     for (let done = false; !done;) {
-      const page = native.logPage(handle, aggregateID, after, watermark, PAGE_ROWS)
+      const page = native.logPage(handle, aggregateID, after, watermark, LOG_PAGE_ROWS)
       done = page[3]
       for (const item of pageItems(page, aggregateID)) {
         // A tombstone is found again until the reader is past it.
@@ -105,9 +118,9 @@ async function* itemsOf(context: ReadContext, reading: Reading): AsyncGenerator<
 /** The items of a page in the order of their seqs; what was removed lies before everything else. */
 function* pageItems([events, gaps, removed]: LogPage, aggregateID: string): Generator<LogItem> {
   if (removed !== null) {
-    const [seq, flat] = removed
+    const [seq, tombstone] = removed
     const item: LogItem = { kind: "removed", aggregateID, seq }
-    if (flat.length > 0) item.event = lazySerialized(flat, 0)
+    if (eventCount(tombstone) > 0) item.event = lazySerialized(tombstone, 0)
     yield item
   }
   let gap = 0
@@ -116,8 +129,8 @@ function* pageItems([events, gaps, removed]: LogPage, aggregateID: string): Gene
       yield { kind: "gap", aggregateID, after: gaps[gap] as number, through: gaps[gap + 1] as number }
     }
   }
-  for (let at = 0; at < events.length; at += EVENT_WIDTH) {
-    const event = lazySerialized(events, at)
+  for (let index = 0; index < eventCount(events); index++) {
+    const event = lazySerialized(events, index)
     yield* gapsBefore(event.seq)
     yield { kind: "event", event }
   }

@@ -1,4 +1,5 @@
 import { SyncError, errorCodes, type ErrorCode, type ErrorFields } from "./errors"
+import type { EventPage } from "./payload"
 
 /** One open connection, owned by Rust. */
 export interface Handle {
@@ -54,7 +55,7 @@ export interface Registration {
   upcast: boolean
 }
 
-export interface OpenOptions {
+export interface NativeOpenOptions {
   readonly: boolean
   full: boolean
   busyTimeout: number
@@ -64,19 +65,18 @@ export interface OpenOptions {
 
 /** What `logPage` returns. */
 export type LogPage = readonly [
-  /** Eight values an event. */
-  events: unknown[],
+  events: EventPage,
   /** `after, through` of each gap up to the last event of the page. */
   gaps: number[],
-  /** The tombstone, with the eight values of its event or none. */
-  removed: [seq: number, event: unknown[]] | null,
+  /** The tombstone, with a page of its event or of none. */
+  removed: [seq: number, event: EventPage] | null,
   /** Nothing is left up to `through`. */
   done: boolean,
 ]
 
 /** The exports of the addon. Frames, flags and layouts are described where they are written, in `src/binding`. */
 export interface Binding {
-  open(path: string, options: OpenOptions): Handle
+  open(path: string, options: NativeOpenOptions): Handle
   close(handle: Handle): void
   register(handle: Handle, definitions: Registration[]): void
 
@@ -135,9 +135,9 @@ export interface Binding {
     before: number,
     limit: number,
     descending: boolean,
-  ): unknown[]
-  readAll(handle: Handle, afterPosition: number, limit: number): unknown[]
-  get(handle: Handle, aggregateID: string, seq: number): unknown[]
+  ): EventPage
+  readAll(handle: Handle, afterPosition: number, limit: number): EventPage
+  get(handle: Handle, aggregateID: string, seq: number): EventPage
   logPage(handle: Handle, aggregateID: string, after: number, through: number, limit: number): LogPage
   sequence(handle: Handle, aggregateID: string): number
   sequences(handle: Handle, aggregateIDs: string[] | null): unknown[]
@@ -169,11 +169,16 @@ export interface Binding {
   cursorNext(handle: Handle, statement: StatementHandle, cursor: number, safeIntegers: boolean): unknown[] | null
   cursorClose(handle: Handle, cursor: number): void
   exec(handle: Handle, sql: string): void
-  createFunction(handle: Handle, name: string, options: FunctionOptions, fn: (...args: unknown[]) => unknown): void
+  createFunction(
+    handle: Handle,
+    name: string,
+    options: NativeFunctionOptions,
+    fn: (...args: unknown[]) => unknown,
+  ): void
 }
 
 /** What SQLite is told of a function. */
-export interface FunctionOptions {
+export interface NativeFunctionOptions {
   /** -1: any number. */
   arguments: number
   deterministic: boolean

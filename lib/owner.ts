@@ -1,17 +1,19 @@
 import { checkAggregateID, checkInteger, checkName, checkOptions, MAX_OWNER_BYTES } from "./argument"
 import { native } from "./native"
-import type { WriteContext } from "./run"
+import type { WriteContext } from "./context"
 
 /** Who may write an aggregate, and how many times that changed. */
 export interface Ownership {
   /** Null: anybody. */
   owner: string | null
+  /** Rises when another owner claims, or the same one after a release. 0: nobody has owned it yet. */
   epoch: number
 }
 
+/** What `claim` takes. */
 export interface ClaimOptions {
-  /** The epoch that the caller saw; another one is there: `ERR_CONFLICT`. */
-  expectedEpoch?: number
+  /** The epoch that the caller saw, from 0; another one is there: `ERR_CONFLICT`. Default: any. */
+  expectedEpoch?: number | undefined
 }
 
 /** Claims, or with `null` releases. By another owner than before it raises the epoch, by the same one it does not. */

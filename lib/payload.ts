@@ -36,9 +36,6 @@ export interface PositionedEvent<Data = unknown> extends SerializedEvent<Data> {
 /** What travels with an event beside its data: any JSON object (causation, correlation, anything). */
 export type Metadata = { [key: string]: unknown }
 
-/** @internal How many values stand for one event in the flat arrays that cross the native boundary. */
-export const EVENT_WIDTH = 8
-
 /** @internal An event whose `data` is parsed from `text` when first read. */
 export function lazyEvent(
   id: string,
@@ -56,26 +53,50 @@ export function lazyEvent(
   return withLazyData(event, text)
 }
 
-/** @internal The serialized event that stands at `at` in a flat array. */
-export function lazySerialized(flat: readonly unknown[], at: number): SerializedEvent {
+/** A page of stored events, as it crosses the native boundary. */
+export type EventPage = readonly [
+  /** The ids of all events, one after the other. */
+  ids: string,
+  /** Their data likewise. */
+  data: string,
+  /** Of each event where its id and its data end, seq, `created` (NaN: absent), position, indices of type and aggregate. */
+  numbers: Float64Array,
+  types: readonly string[],
+  aggregates: readonly string[],
+  /** Of each event its metadata text; null where no event has any. */
+  metadata: readonly (string | null)[] | null,
+]
+
+const EVENT_NUMBERS = 7
+
+/** @internal How many events a page has. */
+export function eventCount(page: EventPage): number {
+  return page[2].length / EVENT_NUMBERS
+}
+
+/** @internal The serialized event at `index` of a page. Its strings are cut from the page's, not copied. */
+export function lazySerialized(page: EventPage, index: number): SerializedEvent {
+  const [ids, data, numbers, types, aggregates, metadatas] = page
+  const at = index * EVENT_NUMBERS
+  const before = at - EVENT_NUMBERS
   const event = {
-    id: flat[at] as string,
-    type: flat[at + 1] as string,
-    seq: flat[at + 2] as number,
-    aggregateID: flat[at + 3] as string,
+    id: ids.slice(index === 0 ? 0 : numbers[before], numbers[at]),
+    type: types[numbers[at + 5] as number],
+    seq: numbers[at + 2],
+    aggregateID: aggregates[numbers[at + 6] as number],
   } as SerializedEvent
-  withLazyData(event, flat[at + 6] as string)
-  const created = flat[at + 4] as number | null
-  const metadata = flat[at + 5] as string | null
-  if (created !== null) event.created = created
+  withLazyData(event, data.slice(index === 0 ? 0 : numbers[before + 1], numbers[at + 1]))
+  const created = numbers[at + 3] as number
+  const metadata = metadatas?.[index] ?? null
+  if (!Number.isNaN(created)) event.created = created
   if (metadata !== null) event.metadata = JSON.parse(metadata) as Metadata
   return event
 }
 
 /** @internal The same with its position. */
-export function lazyPositioned(flat: readonly unknown[], at: number): PositionedEvent {
-  const event = lazySerialized(flat, at) as PositionedEvent
-  event.position = flat[at + 7] as number
+export function lazyPositioned(page: EventPage, index: number): PositionedEvent {
+  const event = lazySerialized(page, index) as PositionedEvent
+  event.position = page[2][index * EVENT_NUMBERS + 4] as number
   return event
 }
 

@@ -3,7 +3,9 @@ import { Registry, type AnyDefinition, type InputOf, type OutputOf, type Upcast 
 import { SyncError, invalidArgument, show } from "./errors"
 import { PROJECTOR, type Registration } from "./native"
 import type { Event } from "./payload"
+import type { Synchronous } from "./schema"
 import { Sql } from "./sql"
+import type { Transactions } from "./transaction"
 
 /** The pair of a definition and what it does to the caller's tables. */
 export interface Projector<in Tx = Database> {
@@ -17,12 +19,13 @@ export interface Projector<in Tx = Database> {
 /**
  * Says how events of one definition change the caller's tables: a synchronous, deterministic function over
  * `data` (the schema's output), or SQL that runs in Rust. `tx` is the database, unless `open` has a `query`: then it is
- * what that makes, and its type is to be written: `(tx: Db, data) => …`.
+ * what that makes, and its type is to be written: `(tx: Db, data) => …`. An ephemeral definition: `ERR_WRONG_KIND`; neither
+ * a function nor `sql` statements: `ERR_INVALID_ARGUMENT`.
  */
 export function project<D extends AnyDefinition>(definition: D, statements: Sql | readonly Sql[]): Projector<unknown>
-export function project<D extends AnyDefinition, Tx = Database>(
+export function project<D extends AnyDefinition, Tx = Database, Result = unknown>(
   definition: D,
-  apply: (tx: Tx, data: OutputOf<D>, event: Event<InputOf<D>>) => void,
+  apply: ((tx: Tx, data: OutputOf<D>, event: Event<InputOf<D>>) => Result) & Synchronous<Result>,
 ): Projector<Tx>
 export function project(
   definition: AnyDefinition,
@@ -55,6 +58,18 @@ export interface Target {
   readonly kind: (typeof PROJECTOR)[keyof typeof PROJECTOR]
   readonly apply: ((tx: never, data: never, event: Event<never>) => void) | undefined
   readonly sql: readonly string[]
+}
+
+/** Runs the projector of an event where it is a function; one in SQL runs with the native call that records. */
+export function applyProjector(
+  transactions: Transactions,
+  { definition, apply }: Target,
+  tx: unknown,
+  data: unknown,
+  event: Event,
+): void {
+  if (apply === undefined) return
+  transactions.projecting(definition.name, () => apply(tx as never, data as never, event as Event<never>))
 }
 
 /** The recorded definitions of a registry with their projectors; a target's index names it to Rust. */

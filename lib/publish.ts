@@ -2,9 +2,9 @@ import { Registry, type AnyDefinition, type InputOf, type PropertiesOf } from ".
 import { SyncError, invalidArgument, show } from "./errors"
 import { inspectable, withLazyData, type Event } from "./payload"
 import { isThenable } from "./promise"
-import type { Delivery } from "./transaction"
+import type { PendingEvent } from "./transaction"
 
-/** An event as listeners receive it. */
+/** An event as listeners receive it: one object for all of them, and not the one that `run` returned. */
 export interface PublishedEvent<Data = unknown, Properties = unknown> extends Event<Data> {
   /** What `convertEvent` made of the data; without it, the data. */
   properties: Properties
@@ -34,7 +34,7 @@ export class Dispatcher {
   /** Lists are replaced, never changed: a delivery goes on over the list it began with. */
   readonly #byType = new Map<string, readonly Subscription[]>()
   #toAll: readonly Subscription[] = []
-  readonly #queue: Delivery[] = []
+  readonly #queue: PendingEvent[] = []
   #delivering = false
   #converting = false
   #overflowed = false
@@ -70,8 +70,8 @@ export class Dispatcher {
   }
 
   /** Appends to the queue and delivers it, unless a delivery further up the stack, or a conversion, will go on with it. */
-  publish(deliveries: readonly Delivery[]): void {
-    for (const delivery of deliveries) this.#queue.push(delivery)
+  publish(events: readonly PendingEvent[]): void {
+    for (const event of events) this.#queue.push(event)
     if (this.#converting) this.#bound()
     this.#deliver()
   }
@@ -88,49 +88,56 @@ export class Dispatcher {
     if (this.#delivering || this.#converting) return
     this.#delivering = true
     let next = 0
-    // The queue may grow, or be emptied by close, while its listeners run.
-    while (next < this.#queue.length && !this.#converting) this.#convertAndNotify(this.#queue[next++] as Delivery)
-    this.#queue.splice(0, next)
-    this.#delivering = false
+    try {
+      // The queue may grow, or be emptied by close, while its listeners run.
+      while (next < this.#queue.length && !this.#converting) this.#convertAndNotify(this.#queue[next++] as PendingEvent)
+    } finally {
+      this.#queue.splice(0, next)
+      this.#delivering = false
+    }
     if (this.#converting) this.#bound()
   }
 
-  #convertAndNotify(delivery: Delivery): void {
-    if (!this.#heard(delivery.event.type)) return
-    const published = unconverted(delivery)
-    if (this.convert === undefined) return this.#notify(published)
+  #convertAndNotify(pending: PendingEvent): void {
+    // Whoever subscribes from here on, perhaps while the conversion is pending, hears the next event.
+    const typed = this.#byType.get(pending.event.type) ?? []
+    const all = this.#toAll
+    if (typed.length === 0 && all.length === 0) return
+    const published = unconverted(pending)
+    if (this.convert === undefined) return this.#notify(typed, all, published)
     let properties
     try {
       properties = this.convert(published.type, published.data)
+      // Looking for a `then` may throw, and so may calling it, at once, twice or never: a promise's own takes its place.
+      if (isThenable(properties)) {
+        Promise.prototype.then.call(
+          Promise.resolve(properties),
+          (value) => this.#resume(() => this.#notify(typed, all, converted(published, value))),
+          (error: unknown) => this.#resume(() => this.#report(error, published)),
+        )
+        this.#converting = true
+        return
+      }
     } catch (error) {
       return this.#report(error, published)
     }
-    if (!isThenable(properties)) return this.#notify(converted(published, properties))
-    this.#converting = true
-    // Not its own `then`, which may call back at once, twice, or throw.
-    Promise.resolve(properties).then(
-      (value) => this.#resume(() => this.#notify(converted(published, value))),
-      (error: unknown) => this.#resume(() => this.#report(error, published)),
-    )
+    this.#notify(typed, all, converted(published, properties))
   }
 
   /** Ends a pending conversion: its own event first, then what waited behind it. */
   #resume(finish: () => void): void {
     this.#converting = false
     this.#delivering = true
-    finish()
-    this.#delivering = false
+    try {
+      finish()
+    } finally {
+      this.#delivering = false
+    }
     this.#deliver()
     if (!this.#converting) this.#overflowed = false
   }
 
-  #heard(type: string): boolean {
-    return this.#toAll.length > 0 || this.#byType.has(type)
-  }
-
-  #notify(event: PublishedEvent): void {
-    const typed = this.#byType.get(event.type) ?? []
-    const all = this.#toAll
+  #notify(typed: readonly Subscription[], all: readonly Subscription[], event: PublishedEvent): void {
     for (const subscription of typed) this.#call(subscription, event)
     for (const subscription of all) this.#call(subscription, event)
   }
@@ -150,7 +157,7 @@ export class Dispatcher {
     const dropped = this.#queue.splice(MAX_WAITING)[0]
     if (dropped === undefined || this.#overflowed) return
     this.#overflowed = true
-    const { aggregateID, seq, type } = (this.#queue.at(-1) as Delivery).event
+    const { aggregateID, seq, type } = (this.#queue.at(-1) as PendingEvent).event
     const message =
       `More than ${MAX_WAITING} events wait for convertEvent: those after seq ${seq} of aggregate "${aggregateID}" ` +
       "are dropped until it catches up"
@@ -160,7 +167,8 @@ export class Dispatcher {
 
   #report(error: unknown, event: PublishedEvent): void {
     try {
-      this.onError(error, event)
+      const result: unknown = this.onError(error, event)
+      if (isThenable(result)) Promise.resolve(result).catch((another: unknown) => warn(another, event))
     } catch (another) {
       warn(another, event)
     }
@@ -173,7 +181,7 @@ function subscribing(call: string, listener: unknown): Subscription {
 }
 
 /** Without `convertEvent` the properties are the data, parsed when first read like the data itself. */
-function unconverted({ event, text }: Delivery): PublishedEvent {
+function unconverted({ event, text }: PendingEvent): PublishedEvent {
   const { type, version, id, seq, aggregateID, created, metadata } = event
   const published = { type, version, id, seq, aggregateID } as PublishedEvent
   if (created !== undefined) published.created = created
@@ -201,12 +209,19 @@ const sameAsData: PropertyDescriptor & ThisType<PublishedEvent> = {
 }
 
 function warn(error: unknown, event: PublishedEvent): void {
-  const reason = error instanceof Error ? (error.stack ?? error.message) : show(error)
+  const { code, reason } = described(error)
   process.emitWarning(
     `A listener of "${event.type}" failed (aggregate "${event.aggregateID}", seq ${event.seq}): ${reason}`,
-    {
-      type: "SynclineWarning",
-      code: error instanceof SyncError ? error.code : "LISTENER_FAILED",
-    },
+    { type: "SynclineWarning", code },
   )
+}
+
+/** Any value may have been thrown, one that cannot be looked at too. */
+function described(error: unknown): { code: string; reason: string } {
+  try {
+    const reason = error instanceof Error ? String(error.stack ?? error.message) : show(error)
+    return { code: error instanceof SyncError ? error.code : "LISTENER_FAILED", reason }
+  } catch {
+    return { code: "LISTENER_FAILED", reason: "with a value that throws when it is looked at" }
+  }
 }

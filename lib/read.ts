@@ -2,33 +2,44 @@ import { MAX_SEQ, checkAggregateID, checkChoice, checkInteger, checkOptions, che
 import { invalidArgument, show } from "./errors"
 import { native } from "./native"
 import type { Ownership } from "./owner"
-import { EVENT_WIDTH, lazyPositioned, lazySerialized, type PositionedEvent, type SerializedEvent } from "./payload"
-import type { WriteContext } from "./run"
+import {
+  eventCount,
+  lazyPositioned,
+  lazySerialized,
+  type EventPage,
+  type PositionedEvent,
+  type SerializedEvent,
+} from "./payload"
+import type { WriteContext } from "./context"
 
+/** What `read` takes. */
 export interface ReadOptions {
   /** Only events with a greater seq. Default -1: from the start. */
-  after?: number
-  /** Only events with a smaller seq. */
-  before?: number
-  /** Default: all of them. */
-  limit?: number
+  after?: number | undefined
+  /** Only events with a smaller seq. Default: through the last. */
+  before?: number | undefined
+  /** How many events at most. Default: all of them. */
+  limit?: number | undefined
   /** By seq. Default "asc". */
-  order?: "asc" | "desc"
+  order?: "asc" | "desc" | undefined
 }
 
+/** What `readAll` takes. */
 export interface ReadAllOptions {
   /** Only events committed after this position. Default 0: from the start. */
-  afterPosition?: number
+  afterPosition?: number | undefined
+  /** How many events at most. */
   limit: number
 }
 
+/** What `aggregates` takes. */
 export interface AggregatesOptions {
-  /** Only ids that begin with it. */
-  prefix?: string
-  /** Only ids that come after it, in the order of their UTF-8 bytes. */
-  after?: string
-  /** Default: all of them. */
-  limit?: number
+  /** Only ids that begin with it. Default: any. */
+  prefix?: string | undefined
+  /** Only ids that come after it, in the order of their UTF-8 bytes. Default: from the first. */
+  after?: string | undefined
+  /** How many aggregates at most. Default: all of them. */
+  limit?: number | undefined
 }
 
 /** One aggregate in the list of them. */
@@ -42,7 +53,7 @@ export interface AggregateSummary extends Ownership {
 export type ReadContext = Pick<WriteContext, "handle" | "transactions">
 
 /** Rows asked for at once; a page is bounded by its bytes too. */
-export const PAGE_ROWS = 1_000
+export const READ_PAGE_ROWS = 1_000
 
 /** The stored events of one aggregate. */
 export function read(
@@ -61,7 +72,7 @@ export function read(
     if (last !== undefined && descending) before = last.seq
     else if (last !== undefined) after = last.seq
     // Nothing lies before the first event, and -1 would mean no bound.
-    return before === 0 ? [] : native.read(handle, aggregateID, after, before, rows, descending)
+    return before === 0 ? undefined : native.read(handle, aggregateID, after, before, rows, descending)
   })
 }
 
@@ -83,8 +94,8 @@ export function get(
   seq: number,
 ): SerializedEvent | undefined {
   transactions.assertOpen()
-  const flat = native.get(handle, checkAggregateID(aggregateID), checkInteger("seq", seq, 0, MAX_SEQ))
-  return flat.length === 0 ? undefined : lazySerialized(flat, 0)
+  const page = native.get(handle, checkAggregateID(aggregateID), checkInteger("seq", seq, 0, MAX_SEQ))
+  return eventCount(page) === 0 ? undefined : lazySerialized(page, 0)
 }
 
 export function sequence({ handle, transactions }: ReadContext, aggregateID: string): number {
@@ -109,7 +120,7 @@ export function aggregates({ handle, transactions }: ReadContext, options?: Aggr
   let after = given.after === undefined ? "" : checkText("after", given.after)
   const list: AggregateSummary[] = []
   while (list.length < limit) {
-    const flat = native.aggregates(handle, prefix, after, Math.min(limit - list.length, PAGE_ROWS))
+    const flat = native.aggregates(handle, prefix, after, Math.min(limit - list.length, READ_PAGE_ROWS))
     if (flat.length === 0) break
     for (let at = 0; at < flat.length; at += 4) list.push(summary(flat, at))
     after = (list.at(-1) as AggregateSummary).aggregateID
@@ -120,14 +131,15 @@ export function aggregates({ handle, transactions }: ReadContext, options?: Aggr
 /** Asks for pages until `limit` is reached or nothing is left. A short page is no sign of the end. */
 function paged<T>(
   limit: number,
-  make: (flat: readonly unknown[], at: number) => T,
-  page: (rows: number, last: T | undefined) => readonly unknown[],
+  make: (page: EventPage, index: number) => T,
+  ask: (rows: number, last: T | undefined) => EventPage | undefined,
 ): T[] {
   const events: T[] = []
   while (events.length < limit) {
-    const flat = page(Math.min(limit - events.length, PAGE_ROWS), events.at(-1))
-    if (flat.length === 0) break
-    for (let at = 0; at < flat.length; at += EVENT_WIDTH) events.push(make(flat, at))
+    const page = ask(Math.min(limit - events.length, READ_PAGE_ROWS), events.at(-1))
+    const count = page === undefined ? 0 : eventCount(page)
+    if (page === undefined || count === 0) break
+    for (let index = 0; index < count; index++) events.push(make(page, index))
   }
   return events
 }

@@ -1,22 +1,27 @@
 import { checkBoolean, checkInteger, checkOptions, checkOwner, checkSignal } from "./argument"
+import type { AsyncOptions, WriteContext } from "./context"
 import { SyncError, invalidArgument, show } from "./errors"
 import type { LogItem } from "./log"
 import { PROJECTOR, native, type Batch } from "./native"
-import { EVENT_WIDTH, lazyEvent, serialize, type Event, type SerializedEvent } from "./payload"
-import type { Target } from "./project"
+import { lazyEvent, serialize, type Event, type SerializedEvent } from "./payload"
+import { applyProjector, type Target } from "./project"
 import { isThenable, quiet } from "./promise"
-import type { AsyncOptions, WriteContext } from "./run"
 import { validated } from "./schema"
 
+/** What `replay` and `replayAll` take. */
 export interface ReplayOptions {
   /** Deliver to listeners what was applied. Default false. */
-  publish?: boolean
-  /** The owner that the events come from: claims what nobody owns, refuses what another owns (`ERR_NOT_OWNER`). */
-  owner?: string
-  /** A lower one than is stored is refused (`ERR_NOT_OWNER`), a higher one adopted. */
-  epoch?: number
+  publish?: boolean | undefined
+  /**
+   * The owner that the events come from: claims what nobody owns, refuses what another owns (`ERR_NOT_OWNER`). At most
+   * 255 bytes. Default: neither is done.
+   */
+  owner?: string | undefined
+  /** A lower one than is stored is refused (`ERR_NOT_OWNER`), a higher one adopted. From 0. Default: not looked at. */
+  epoch?: number | undefined
 }
 
+/** What `replayAllAsync` takes. */
 export type ReplayAsyncOptions = ReplayOptions & AsyncOptions
 
 /** What a replay did to one aggregate. */
@@ -72,9 +77,7 @@ export class Replayer {
 
   async replayAllAsync(input: ReplayInput, options?: ReplayAsyncOptions): Promise<ReplayResult[]> {
     const { batch, settings } = this.#begin("replayAllAsync", input, options, REPLAY_ASYNC_OPTIONS)
-    if (this.context.transactions.active) {
-      throw new SyncError("ERR_IN_TRANSACTION", "replayAllAsync inside a transaction would wait for that transaction")
-    }
+    this.context.transactions.assertMayWait("replayAllAsync")
     return this.context.queue.enqueue(() => this.#apply(batch, settings), checkSignal(options?.signal))
   }
 
@@ -109,7 +112,7 @@ export class Replayer {
   #check(batch: Batch, from: number): Page {
     const [end, ...flat] = native.replayPage(this.context.handle, batch, from)
     const items = new Map<number, Checked>()
-    for (let at = 0; at < flat.length; at += EVENT_WIDTH) {
+    for (let at = 0; at < flat.length; at += ITEM_WIDTH) {
       const flagged = flat[at] as number
       const index = flagged < 0 ? -1 - flagged : flagged
       try {
@@ -159,11 +162,8 @@ export class Replayer {
   }
 
   #project(item: Checked | undefined): void {
-    const apply = item?.target.apply
-    if (item === undefined || apply === undefined) return
     const { tx, transactions } = this.context
-    const { target, output, event } = item
-    transactions.projecting(target.definition.name, () => apply(tx() as never, output as never, event as Event<never>))
+    if (item !== undefined) applyProjector(transactions, item.target, tx, item.output, item.event)
   }
 
   /** Puts applied events among those that wait for the commit; those that needed no check are fetched for it. */
@@ -172,7 +172,7 @@ export class Replayer {
     const fetched = unseen.length > 0 ? native.replayEvents(this.context.handle, batch, unseen) : []
     let next = 0
     applied.forEach((index, k) => {
-      const item = page.items.get(index) ?? this.#unchecked(fetched, EVENT_WIDTH * next++)
+      const item = page.items.get(index) ?? this.#unchecked(fetched, ITEM_WIDTH * next++)
       this.context.transactions.hold(pending + k, { event: item.event, text: item.text })
     })
   }
@@ -183,6 +183,9 @@ export class Replayer {
     return { event: eventAt(target, flat, at, text), text }
   }
 }
+
+/** Values that stand for one item in what Rust hands out. */
+const ITEM_WIDTH = 8
 
 const REPLAY_OPTIONS = ["publish", "owner", "epoch"]
 const REPLAY_ASYNC_OPTIONS = [...REPLAY_OPTIONS, "signal"]

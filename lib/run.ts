@@ -1,61 +1,29 @@
-import {
-  MAX_AGGREGATE_ID_BYTES,
-  checkAggregateID,
-  checkBoolean,
-  checkInteger,
-  checkOptions,
-  checkSignal,
-  exceeds,
-} from "./argument"
+import { MAX_AGGREGATE_ID_BYTES, checkBoolean, checkInteger, checkOptions, checkSignal, exceeds } from "./argument"
+import type { AsyncOptions, WriteContext } from "./context"
 import type { AnyDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
-import { PROJECTOR, RUN, native, type Handle, type Recorded } from "./native"
+import { PROJECTOR, RUN, native, type Recorded } from "./native"
 import { inspectable, lazyEvent, type Event, type Metadata } from "./payload"
-import type { Projections, Target } from "./project"
-import type { WriteQueue } from "./queue"
-import { assertCarried, invalidData, validated, type ValidationMode } from "./schema"
-import type { Transactions } from "./transaction"
+import { applyProjector, type Target } from "./project"
+import { assertCarried, invalidData, validated } from "./schema"
 
+/** What `run` and `runAll` take. */
 export interface RunOptions {
-  /** Default true. */
-  publish?: boolean
+  /** Whether listeners hear of it. Default true. */
+  publish?: boolean | undefined
   /** The last seq of the aggregate that the caller saw, -1 for none. Another one is there: `ERR_CONFLICT`. */
-  expectedSeq?: number
+  expectedSeq?: number | undefined
   /** Milliseconds since 1970; default: now. */
-  created?: number
-  /** A JSON object that travels with the event. */
-  metadata?: Metadata
+  created?: number | undefined
+  /** A JSON object that travels with the event. Default: none. */
+  metadata?: Metadata | undefined
 }
 
-export interface AsyncOptions {
-  /** Gives up waiting: `ERR_ABORTED`. */
-  signal?: AbortSignal
-}
-
+/** What `runAsync` and `runAllAsync` take. */
 export type RunAsyncOptions = RunOptions & AsyncOptions
 
-export interface RemoveOptions<D extends AnyDefinition = AnyDefinition> {
-  /** The deletion event, recorded after what is erased and kept for readers who were away. */
-  event?: readonly [definition: D, data: unknown]
-}
-
-/** What the stages that write share. */
-export interface WriteContext {
-  readonly handle: Handle
-  readonly transactions: Transactions
-  readonly queue: WriteQueue
-  readonly projections: Projections
-  readonly validate: ValidationMode
-  readonly record: boolean
-  readonly owner: string | null
-  /** In UTF-8 bytes. */
-  readonly maxEventBytes: number
-  /** The argument of projectors and transaction functions. */
-  readonly tx: () => unknown
-}
-
 /** An event that has passed every check that needs no lock. */
-interface Prepared {
+export interface Prepared {
   readonly index: number
   readonly target: Target
   readonly aggregateID: string
@@ -64,7 +32,8 @@ interface Prepared {
   readonly output: unknown
 }
 
-interface Envelope {
+/** What is said of an event beside its data. */
+export interface Envelope {
   readonly publish: boolean
   /** -2: not asked. */
   readonly expectedSeq: number
@@ -80,7 +49,7 @@ export class Runner {
 
   run(definition: AnyDefinition, data: unknown, options?: RunOptions): Event {
     this.context.transactions.assertUsable("run")
-    const prepared = this.#prepare(definition, data)
+    const prepared = this.prepare(definition, data)
     return this.#recordAlone(prepared, this.#envelope("run", options, RUN_OPTIONS))
   }
 
@@ -92,8 +61,8 @@ export class Runner {
   }
 
   async runAsync(definition: AnyDefinition, data: unknown, options?: RunAsyncOptions): Promise<Event> {
-    this.#assertMayWait("runAsync")
-    const prepared = this.#prepare(definition, data)
+    this.context.transactions.assertMayWait("runAsync")
+    const prepared = this.prepare(definition, data)
     const envelope = this.#envelope("runAsync", options, RUN_ASYNC_OPTIONS)
     return this.context.queue.enqueue(() => this.#record(prepared, envelope), checkSignal(options?.signal))
   }
@@ -102,28 +71,15 @@ export class Runner {
     events: readonly (readonly [AnyDefinition, unknown])[],
     options?: RunAsyncOptions,
   ): Promise<Event[]> {
-    this.#assertMayWait("runAllAsync")
+    this.context.transactions.assertMayWait("runAllAsync")
     const { prepared, envelope } = this.#prepareAll("runAllAsync", events, options, RUN_ASYNC_OPTIONS)
     const signal = checkSignal(options?.signal)
     if (prepared.length === 0) return []
     return this.context.queue.enqueue(() => this.#recordAll(prepared, envelope), signal)
   }
 
-  remove(aggregateID: string, options?: RemoveOptions): void {
-    const { handle, transactions, owner } = this.context
-    transactions.assertUsable("remove")
-    checkAggregateID(aggregateID)
-    this.#assertRecording("remove")
-    const { event } = checkOptions("remove", options, ["event"])
-    const prepared = event === undefined ? undefined : this.#prepareDeletion(aggregateID, event)
-    transactions.write(() => {
-      const { index = -1, text = null } = prepared ?? {}
-      const recorded = native.remove(handle, aggregateID, index, text, null, owner)
-      if (recorded !== null && prepared !== undefined) this.#finish(prepared, UNASKED, recorded)
-    })
-  }
-
-  #prepare(definition: AnyDefinition, data: unknown): Prepared {
+  /** Every check of an event that needs no lock. */
+  prepare(definition: AnyDefinition, data: unknown): Prepared {
     const index = this.context.projections.runnable(definition)
     const target = this.context.projections.targets[index] as Target
     const { name, aggregate, schema } = definition
@@ -140,6 +96,21 @@ export class Runner {
     return { index, target, aggregateID: subject.aggregateID, text, output }
   }
 
+  /** What follows the recording: the event, its place among what will be published, its JavaScript projector. */
+  finish(prepared: Prepared, envelope: Envelope, recorded: Recorded): Event {
+    const { transactions, tx } = this.context
+    const { target, output, text } = prepared
+    const event = asEvent(prepared, envelope, recorded)
+    transactions.hold(recorded[4], envelope.publish ? { event, text } : null)
+    applyProjector(transactions, target, tx, output, event)
+    return event
+  }
+
+  /** Refuses what means nothing where nothing is stored. */
+  assertRecording(what: string): void {
+    if (!this.context.record) throw invalidArgument(`${what} needs a store that records (record: true)`)
+  }
+
   #prepareAll(
     call: string,
     events: readonly (readonly [AnyDefinition, unknown])[],
@@ -149,7 +120,7 @@ export class Runner {
     if (!Array.isArray(events) || !events.every((event) => Array.isArray(event) && event.length === 2)) {
       throw invalidArgument(`${call} needs an array of [definition, data] pairs`)
     }
-    const prepared = events.map(([definition, data]) => this.#prepare(definition, data))
+    const prepared = events.map(([definition, data]) => this.prepare(definition, data))
     const envelope = this.#envelope(call, options, names)
     if (envelope.expectedSeq !== ANY_SEQ && new Set(prepared.map((event) => event.aggregateID)).size > 1) {
       throw invalidArgument(`${call}: expectedSeq is for events of one aggregate`)
@@ -157,22 +128,10 @@ export class Runner {
     return { prepared, envelope }
   }
 
-  #prepareDeletion(aggregateID: string, event: RemoveOptions["event"]): Prepared {
-    if (!Array.isArray(event) || event.length !== 2) throw invalidArgument("remove: event must be [definition, data]")
-    const prepared = this.#prepare(event[0] as AnyDefinition, event[1])
-    if (prepared.aggregateID === aggregateID) return prepared
-    const { name, aggregate } = prepared.target.definition
-    throw new SyncError(
-      "ERR_AGGREGATE_MISMATCH",
-      `The deletion event ${name} has data.${aggregate} "${prepared.aggregateID}", not "${aggregateID}"`,
-      { type: name, aggregateID, expected: aggregateID, got: prepared.aggregateID },
-    )
-  }
-
   #envelope(call: string, options: RunAsyncOptions | undefined, names: readonly string[]): Envelope {
     if (options === undefined) return UNASKED
     const { publish, expectedSeq, created, metadata } = checkOptions(call, options, names)
-    if (expectedSeq !== undefined) this.#assertRecording("expectedSeq")
+    if (expectedSeq !== undefined) this.assertRecording("expectedSeq")
     return {
       publish: checkBoolean("publish", publish, true),
       expectedSeq: expectedSeq === undefined ? ANY_SEQ : checkInteger("expectedSeq", expectedSeq, -1),
@@ -193,13 +152,13 @@ export class Runner {
     }
     const recorded = this.#native(prepared, envelope, RUN.begin | RUN.guard)
     transactions.entered()
-    return transactions.inside(() => this.#finish(prepared, envelope, recorded))
+    return transactions.inside(() => this.finish(prepared, envelope, recorded))
   }
 
   /** One event in the frame that is open. */
   #record(prepared: Prepared, envelope: Envelope): Event {
     const step = prepared.target.kind === PROJECTOR.function ? RUN.guard : RUN.project
-    return this.#finish(prepared, envelope, this.#native(prepared, envelope, step))
+    return this.finish(prepared, envelope, this.#native(prepared, envelope, step))
   }
 
   #recordAll(prepared: readonly Prepared[], envelope: Envelope): Event[] {
@@ -215,32 +174,6 @@ export class Runner {
     return native.run(handle, all, index, aggregateID, text, expectedSeq, created, metadata, owner)
   }
 
-  /** What follows the recording: the event, its place among what will be published, its JavaScript projector. */
-  #finish(prepared: Prepared, envelope: Envelope, recorded: Recorded): Event {
-    const { transactions, tx } = this.context
-    const { target, output, text } = prepared
-    const event = asEvent(prepared, envelope, recorded)
-    transactions.hold(recorded[4], envelope.publish ? { event, text } : null)
-    const { apply } = target
-    if (apply !== undefined) {
-      transactions.projecting(target.definition.name, () =>
-        apply(tx() as never, output as never, event as Event<never>),
-      )
-    }
-    return event
-  }
-
-  #assertMayWait(call: string): void {
-    const { transactions } = this.context
-    transactions.assertUsable(call)
-    if (!transactions.active) return
-    throw new SyncError("ERR_IN_TRANSACTION", `${call} inside a transaction would wait for that transaction itself`)
-  }
-
-  #assertRecording(what: string): void {
-    if (!this.context.record) throw invalidArgument(`${what} needs a store that records (record: true)`)
-  }
-
   #assertSize(text: string, name: string): void {
     const limit = this.context.maxEventBytes
     if (!exceeds(text, limit)) return
@@ -253,7 +186,8 @@ export class Runner {
   }
 }
 
-const UNASKED: Envelope = { publish: true, expectedSeq: ANY_SEQ, created: null, metadata: null }
+/** What an event has where nothing else was asked for. */
+export const UNASKED: Envelope = { publish: true, expectedSeq: ANY_SEQ, created: null, metadata: null }
 const RUN_OPTIONS = ["publish", "expectedSeq", "created", "metadata"]
 const RUN_ASYNC_OPTIONS = [...RUN_OPTIONS, "signal"]
 

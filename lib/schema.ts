@@ -13,6 +13,16 @@ export interface Problem<Message extends string> {
   readonly "~problem": Message
 }
 
+/**
+ * `unknown`, or a problem where a function's result may be a promise. A generic function that passes its caller's function
+ * on to `transaction` or `project` takes it as `(() => Result) & Synchronous<Result>`, as they do.
+ */
+export type Synchronous<Result> = 0 extends 1 & Result
+  ? unknown
+  : [Extract<Result, PromiseLike<unknown>>] extends [never]
+    ? unknown
+    : Problem<"it must be synchronous: no async function, no promise as the result">
+
 /** The fields of `Input` that can name its aggregate: required strings. */
 export type AggregateField<Input> = 0 extends 1 & Input
   ? string
@@ -20,9 +30,10 @@ export type AggregateField<Input> = 0 extends 1 & Input
     ? Problem<"the schema's input has no required string field that could name the aggregate">
     : StringField<Input>
 
-type StringField<Input> = {
-  [K in keyof Input & string]-?: Input[K] extends string ? K : never
-}[keyof Input & string]
+/** The declared fields, where an index signature (`z.looseObject`) allows any others; all fields, if it says string. */
+type StringField<Input> =
+  | (keyof { [K in keyof Input as string extends K ? never : Input[K] extends string ? K : never]: 0 } & string)
+  | (string extends keyof Input ? (Input[keyof Input & string] extends string ? string : never) : never)
 
 /** `unknown` where JSON carries the schema's input unchanged, else a problem that nothing satisfies. */
 export type JsonInput<Schema extends StandardSchemaV1> = [StandardSchemaV1.InferInput<Schema>] extends [

@@ -1,5 +1,5 @@
 import { checkBoolean } from "./argument"
-import { copyBytes, gather, type Parameters } from "./bind"
+import { copyBytes, gather, type StatementParameters } from "./bind"
 import type { Database } from "./database"
 import { invalidArgument, SyncError } from "./errors"
 import { native, STATE, type Handle, type StatementHandle } from "./native"
@@ -216,7 +216,7 @@ export class Connection {
 }
 
 /** One compiled statement: what every Statement of the same text shares. */
-class Plan implements Parameters {
+class Plan implements StatementParameters {
   readonly source: string
   readonly handle: StatementHandle
   readonly reader: boolean

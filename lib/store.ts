@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { resolve } from "node:path"
 import {
   DEFAULT_MAX_EVENT_BYTES,
@@ -11,6 +12,7 @@ import {
   checkOwner,
   checkUncut,
 } from "./argument"
+import type { WriteContext } from "./context"
 import { Database } from "./database"
 import { Registry, defaultRegistry, type AnyDefinition, type InputOf, type Lease } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
@@ -30,40 +32,42 @@ import { WriteQueue } from "./queue"
 import { aggregates, get, read, readAll, sequence, sequences } from "./read"
 import type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"
 import { Replayer, type ReplayAsyncOptions, type ReplayInput, type ReplayOptions, type ReplayResult } from "./replay"
-import { Runner, type RemoveOptions, type RunAsyncOptions, type RunOptions, type WriteContext } from "./run"
-import type { ValidationMode } from "./schema"
+import { Remover, type RemoveOptions } from "./remove"
+import { Runner, type RunAsyncOptions, type RunOptions } from "./run"
+import type { Synchronous, ValidationMode } from "./schema"
 import { Transactions, refuseAsync } from "./transaction"
 
+/** What `open` takes; all of it is optional. */
 export interface OpenOptions<Tx = Database> {
-  /** What `project` made, at most one a definition. */
-  projectors?: readonly Projector<Tx>[]
-  /** The application's own schema changes: called at each open, under the write lock, before anything else. */
-  migrate?: (db: Database) => void
+  /** What `project` made, at most one a definition. Default: none. */
+  projectors?: readonly Projector<Tx>[] | undefined
+  /** The application's own schema changes: called at each open, under the write lock, before anything else. Default: none. */
+  migrate?: ((db: Database) => void) | undefined
   /** Makes the query builder that projectors and `transaction` receive, once. Default: they receive the database. */
-  query?: (db: Database) => Tx
+  query?: ((db: Database) => Tx) | undefined
   /** Makes `properties` for listeners from the unversioned type and the stored data. Default: they are the data. */
-  convertEvent?: ConvertEvent
-  /** Claims each aggregate that the store creates; others may then not write it. At most 255 bytes. */
-  owner?: string
+  convertEvent?: ConvertEvent | undefined
+  /** Claims each aggregate that the store creates; others may then not write it. At most 255 bytes. Default: nobody. */
+  owner?: string | undefined
   /** False: runs project and publish, and nothing is stored. Default true. */
-  record?: boolean
+  record?: boolean | undefined
   /** Default: the one registry of the process. */
-  registry?: Registry
+  registry?: Registry | undefined
   /**
    * "always" (default): the schema sees the data read back from its text. "strict": that must equal the input, too.
    * "never": projectors get the parsed input, unchecked.
    */
-  validate?: ValidationMode
+  validate?: ValidationMode | undefined
   /** "normal" (default): what `run` returned survives the process. "full": also the power. */
-  durability?: "normal" | "full"
-  /** How long a write waits for the lock, in milliseconds. Default 30,000. */
-  busyTimeout?: number
-  /** Bound of one event's data in UTF-8 bytes. Default 16 MiB. */
-  maxEventBytes?: number
-  /** Default false. */
-  readonly?: boolean
-  /** Default: a process warning. */
-  onListenerError?: ListenerErrorHandler
+  durability?: "normal" | "full" | undefined
+  /** How long a write waits for the lock, in milliseconds; then `ERR_BUSY`. Default 30,000. */
+  busyTimeout?: number | undefined
+  /** Bound of one event's data in UTF-8 bytes; past it `ERR_TOO_LARGE`. Default 16 MiB. */
+  maxEventBytes?: number | undefined
+  /** Creates and writes nothing: the file must exist, and what would write throws `ERR_READONLY`. Default false. */
+  readonly?: boolean | undefined
+  /** Receives what listeners and `convertEvent` throw or reject with, with the event. Default: a process warning. */
+  onListenerError?: ListenerErrorHandler | undefined
 }
 
 /** Pairs of a definition and its data, as `runAll` takes them. */
@@ -77,9 +81,12 @@ export type RunEvents<D extends readonly AnyDefinition[]> = { -readonly [K in ke
 /**
  * Opens, and where needed creates, the log in a SQLite database file, or in `":memory:"`. Wrong options:
  * `ERR_INVALID_ARGUMENT`; a file that cannot serve: `ERR_NOT_A_DATABASE`, `ERR_FOREIGN_SCHEMA`, `ERR_SCHEMA_NEWER`,
- * `ERR_CORRUPT`, `ERR_READONLY`, `ERR_SQLITE`. What `migrate` throws passes through, and nothing stays open.
+ * `ERR_CORRUPT`, `ERR_READONLY`, `ERR_SQLITE`. What `migrate` and `query` throw passes through, and nothing stays open.
+ * Projectors whose `tx` is not the database need `query`.
  */
-export function open<Tx = Database>(path: string, options?: OpenOptions<Tx>): Store<Tx> {
+export function open<Tx>(path: string, options: OpenOptions<Tx> & { query: (db: Database) => Tx }): Store<Tx>
+export function open(path: string, options?: OpenOptions): Store
+export function open<Tx>(path: string, options?: OpenOptions<Tx>): Store<Tx> {
   return new Store(checkName("path", checkUncut("path", path)), checkOptions("open", options, OPTIONS))
 }
 
@@ -97,6 +104,7 @@ export class Store<Tx = Database> {
   readonly #dispatcher: Dispatcher
   readonly #context: WriteContext
   readonly #runner: Runner
+  readonly #remover: Remover
   readonly #replayer: Replayer
 
   /** @internal */
@@ -114,19 +122,26 @@ export class Store<Tx = Database> {
       handle = native.open(this.#path, { ...connection, log: true })
       const transactions: Transactions = new Transactions(
         handle,
-        (deliveries) => this.#dispatcher.publish(deliveries),
+        (events) => this.#dispatcher.publish(events),
         () => queue.carryOut(),
       )
       const queue = new WriteQueue(transactions, connection.busyTimeout)
-      const onClose = () => this.#closed()
+      // Whether the store or `db` is closed, and also before the store is made: by `query`.
+      const onClose = () => {
+        transactions.close()
+        queue.close()
+        this.#dispatcher.close()
+        registry.release(this.#lease)
+      }
       const db = new Database(handle, path, { memory: path === MEMORY, readonly, gate: transactions, onClose })
       this.db = db
       const { validate, record, owner } = settings
       const { maxEventBytes } = connection
-      const tx = once(() => (options.query === undefined ? db : options.query(db)))
+      const { migrate, query } = options
+      if (migrate !== undefined) transactions.transaction("immediate", migrate, db)
+      // After `migrate`, whose tables it may look at.
+      const tx: unknown = query === undefined ? db : query(db)
       this.#context = { handle, transactions, queue, projections, validate, record, owner, maxEventBytes, tx }
-      const { migrate } = options
-      if (migrate !== undefined) transactions.transaction("immediate", () => migrate(db))
       native.register(handle, projections.registrations(validate !== "never"))
     } catch (error) {
       registry.release(this.#lease)
@@ -134,6 +149,7 @@ export class Store<Tx = Database> {
       throw error
     }
     this.#runner = new Runner(this.#context)
+    this.#remover = new Remover(this.#context, this.#runner)
     this.#replayer = new Replayer(this.#context)
     registry.releaseWith(this, this.#lease)
   }
@@ -173,11 +189,9 @@ export class Store<Tx = Database> {
    * Everything inside commits together, or not at all. Nested calls are savepoints; nothing is published before the
    * outermost commit. An async `fn`: `ERR_ASYNC_TRANSACTION`.
    */
-  transaction<T>(fn: (tx: Tx) => T): T {
+  transaction<T>(fn: ((tx: Tx) => T) & Synchronous<T>): T {
     const { transactions, tx } = this.#context
-    transactions.assertUsable("A transaction")
-    refuseAsync(fn)
-    return transactions.transaction("immediate", () => fn(tx() as Tx))
+    return transactions.transaction("immediate", fn, tx as Tx)
   }
 
   /** `replayAll` for one event. */
@@ -200,69 +214,87 @@ export class Store<Tx = Database> {
     return this.#replayer.replayAllAsync(input, options)
   }
 
-  /** Hears the events of the definition's type, of every version, once they are committed. Returns the undo. */
+  /**
+   * Hears the events of the definition's type, of every version, once they are committed. Returns the undo. The type of
+   * `data` is the definition's: an event of another version, which a replay may publish, has that version's data, so
+   * look at `event.version`. A listener that is no function: `ERR_INVALID_ARGUMENT`.
+   */
   subscribe<D extends AnyDefinition>(definition: D, listener: (event: PublishedOf<D>) => unknown): () => void {
     this.#context.transactions.assertOpen()
     return this.#dispatcher.subscribe(definition, listener as (event: PublishedEvent) => unknown)
   }
 
-  /** Hears all events. Returns the undo. */
+  /** Hears all events. Returns the undo. A listener that is no function: `ERR_INVALID_ARGUMENT`. */
   subscribeAll(listener: (event: PublishedEvent) => unknown): () => void {
     this.#context.transactions.assertOpen()
     return this.#dispatcher.subscribeAll(listener)
   }
 
-  /** The stored events of one aggregate. */
+  /**
+   * The stored events of one aggregate, in the order of their seqs; of an unknown one none. Within a transaction also
+   * what it has recorded so far. Wrong arguments: `ERR_INVALID_ARGUMENT`; a failing file: `ERR_SQLITE`, `ERR_CORRUPT`.
+   */
   read(aggregateID: string, options?: ReadOptions): SerializedEvent[] {
     return read(this.#context, aggregateID, options)
   }
 
-  /** All stored events, in the order of their commits. */
+  /**
+   * All stored events, in the order of their commits, each with its `position`: give the last one's as `afterPosition`
+   * to go on. Throws as `read` does.
+   */
   readAll(options: ReadAllOptions): PositionedEvent[] {
     return readAll(this.#context, options)
   }
 
-  /** One stored event, if it exists. */
+  /** One stored event; undefined where there is none. Throws as `read` does. */
   get(aggregateID: string, seq: number): SerializedEvent | undefined {
     return get(this.#context, aggregateID, seq)
   }
 
-  /** The log as a reader needs it: events, gaps, what was removed, and `synced` once the present is reached. */
+  /**
+   * The log as a reader needs it: events, gaps, what was removed, and `synced` once the present is reached. Wrong
+   * arguments throw `ERR_INVALID_ARGUMENT` at once. Iterating rejects with `ERR_CLOSED` where the store was closed before
+   * `synced` was reached without `follow`; with `follow`, closing ends the iteration.
+   */
   log(options: LogOptions): AsyncIterableIterator<LogItem, undefined> {
     return log(this.#context, options)
   }
 
-  /** The last seq of an aggregate, -1 when it is unknown. */
+  /** The last seq of an aggregate, -1 when it is unknown. Throws as `read` does. */
   sequence(aggregateID: string): number {
     return sequence(this.#context, aggregateID)
   }
 
-  /** The last seqs of the given aggregates, or of all. */
+  /** The last seqs of the given aggregates, without those that are unknown; or of all. Throws as `read` does. */
   sequences(aggregateIDs?: Iterable<string>): Map<string, number> {
     return sequences(this.#context, aggregateIDs)
   }
 
-  /** The known aggregates, ordered by id. */
+  /** The known aggregates, ordered by the UTF-8 bytes of their ids. Throws as `read` does. */
   aggregates(options?: AggregatesOptions): AggregateSummary[] {
     return aggregates(this.#context, options)
   }
 
-  /** Makes `owner` the one who may write the aggregate; `null` releases it. Another epoch than expected: `ERR_CONFLICT`. */
+  /**
+   * Makes `owner` the one who may write the aggregate; `null` releases it. Among stores with an `owner`, that is.
+   * Another epoch than expected: `ERR_CONFLICT`; inside a projector: `ERR_IN_PROJECTOR`; `ERR_BUSY`, `ERR_READONLY`.
+   */
   claim(aggregateID: string, owner: string | null, options?: ClaimOptions): Ownership {
     return claim(this.#context, aggregateID, owner, options)
   }
 
-  /** Who may write the aggregate; undefined when it is unknown. */
+  /** Who may write the aggregate; undefined when it is unknown. Throws as `read` does. */
   owner(aggregateID: string): Ownership | undefined {
     return ownerOf(this.#context, aggregateID)
   }
 
-  /** Erases an aggregate's events and leaves a tombstone; with `event`, that one is recorded and kept in it. */
-  remove<D extends AnyDefinition>(
-    aggregateID: string,
-    options?: { event?: readonly [definition: D, data: InputOf<D>] },
-  ): void {
-    this.#runner.remove(aggregateID, options as RemoveOptions)
+  /**
+   * Erases an aggregate's events and leaves a tombstone; with `event`, that one is recorded and kept in it. Its seqs are
+   * never used again. In a store whose `owner` is not the aggregate's: `ERR_NOT_OWNER`; an event of another aggregate:
+   * `ERR_AGGREGATE_MISMATCH`; with `record: false`: `ERR_INVALID_ARGUMENT`; else it throws as `run` does.
+   */
+  remove<D extends AnyDefinition>(aggregateID: string, options?: RemoveOptions<D>): void {
+    this.#remover.remove(aggregateID, options as RemoveOptions)
   }
 
   /** A second connection to the file, which the caller closes. In memory there is none: `ERR_INVALID_ARGUMENT`. */
@@ -287,17 +319,14 @@ export class Store<Tx = Database> {
     this.db.close()
   }
 
-  /** What follows the end of the connection, whether the store or `db` was closed. */
-  #closed(): void {
-    const { transactions, queue } = this.#context
-    transactions.close()
-    queue.close()
-    this.#dispatcher.close()
-    this.#registry.release(this.#lease)
+  /** @internal The registry whose definitions the store knows; undefined for what is no store. */
+  static registryOf(store: unknown): Registry | undefined {
+    return typeof store === "object" && store !== null && #registry in store ? store.#registry : undefined
   }
 }
 
-// Node 20.3 has no Symbol.dispose of its own; its polyfills and TypeScript's output agree on this one.
+// Node has Symbol.dispose from 20.5 on. Before, what Babel and esbuild make of `using` looks for the registered symbol;
+// what TypeScript makes of it needs a polyfill, loaded before this file.
 Object.defineProperty(Store.prototype, Symbol.dispose ?? Symbol.for("Symbol.dispose"), {
   value: Store.prototype.close,
   configurable: true,
@@ -371,10 +400,4 @@ function closeQuietly(handle: Handle): void {
   } catch {
     return
   }
-}
-
-/** The query builder is made at its first use: it may look at tables that `migrate` makes. */
-function once<T>(make: () => T): () => T {
-  let made: { value: T } | undefined
-  return () => (made ??= { value: make() }).value
 }

@@ -1,4 +1,6 @@
-import type { StandardJSONSchemaV1, StandardSchemaV1 } from "@standard-schema/spec"
+import type { StandardSchemaV1 } from "@standard-schema/spec"
+import { checkOptions } from "./argument"
+import { invalidArgument, show } from "./errors"
 import {
   createRegistry,
   define as defineStored,
@@ -13,10 +15,16 @@ import {
   type OpenOptions,
   type Projector,
   type PublishedEvent,
-  type ReplayResult,
   type SerializedEvent,
+  type RunOptions,
   type Store,
+  type Synchronous,
 } from "./index"
+import { payloadSchema } from "./json-schema"
+import { aggregateOf, foreign, type Replayed } from "./foreign"
+import { Store as OpenStore } from "./store"
+
+export type { Replayed } from "./foreign"
 
 /** One version of one type of event, as session code declares it at module level. */
 export interface Definition<
@@ -30,6 +38,7 @@ export interface Definition<
   readonly version: number
   /** The field of the data that holds the aggregate's id. */
   readonly aggregate: string
+  /** Checks the data of `run` and of replay; its input is what is stored, its output what projectors receive. */
   readonly schema: Schema
   /** What listeners receive: `busSchema` where it was given, else `schema`. */
   readonly properties: Properties
@@ -52,13 +61,15 @@ export type Projection<D extends Definition = Definition, Tx = Database> = [defi
  * A projection of any definition. Parameters compare the other way round, so `never` takes them all; `any` for `tx`
  * leaves a projector that is written in the list itself the type that `project` gives it.
  */
+// oxlint-disable-next-line typescript/no-explicit-any -- says so above.
 type AnyProjection = readonly [definition: Definition, apply: (tx: any, data: never, event: never) => void]
 
 /** What an event means to this process: its projections, and how its data becomes the `properties` of listeners. */
 export interface ProjectionOptions {
+  /** What `project` made, at most one a definition. */
   projectors: readonly AnyProjection[]
   /** Default: `properties` are the data. */
-  convertEvent?: NonNullable<OpenOptions["convertEvent"]>
+  convertEvent?: NonNullable<OpenOptions["convertEvent"]> | undefined
 }
 
 /** `init` opens `path` itself, with any other option of `open`, or takes a store that is open already. */
@@ -71,18 +82,12 @@ type PathOptions<Tx> = ProjectionOptions & { path: string; store?: undefined } &
 
 type StoreOptions<Tx> = Partial<ProjectionOptions> & { store: Store<Tx> }
 
+/** What `replay` and `replayAll` take. */
 export interface ReplayOptions {
-  /** Default false. */
-  publish?: boolean
+  /** Deliver to listeners what was applied. Default false. */
+  publish?: boolean | undefined
   /** Claims what nobody owns; aggregates of another owner are skipped. Default: nothing is checked or claimed. */
-  ownerID?: string
-}
-
-/** A replay's outcome for one aggregate. */
-export interface Replayed extends ReplayResult {
-  /** How many events were skipped because `owner` owns the aggregate; absent where none were. */
-  skipped?: number
-  owner?: string
+  ownerID?: string | undefined
 }
 
 /** Every definition by `type.version`. */
@@ -102,30 +107,44 @@ export function define<
     "type" | "version" | "aggregate" | "schema" | "busSchema" | "upcast"
   >,
 ): Definition<Type, Schema, BusSchema> {
+  checkOptions("define", options, ["type", "version", "aggregate", "schema", "busSchema", "upcast"])
+  if (options === undefined) throw invalidArgument("define needs options")
   const { type, version, aggregate, busSchema } = options
   const schema: Schema = options.schema
   const stored = defineStored<Type, Schema, BusSchema>({ ...options, registry: definitions })
   const properties = (busSchema ?? schema) as BusSchema
   const definition = Object.freeze({ type, version, aggregate: aggregate as string, schema, properties })
-  recipes.set(definition, (registry) => defineStored<Type, Schema, BusSchema>({ ...options, registry }))
+  const family = families.get(type) ?? []
+  families.set(type, family)
+  family.push(definition)
+  recipes.set(definition, { again: () => defineStored({ ...options, registry: definitions }), family })
   remember(definition, stored)
   return definition
 }
 
 /** Pairs a definition with its projector: synchronous, deterministic, and without running events of its own. */
-export function project<D extends Definition, Tx = Database>(definition: D, apply: Apply<D, Tx>): Projection<D, Tx> {
+export function project<D extends Definition, Tx = Database, Result = unknown>(
+  definition: D,
+  apply: ((...args: Parameters<Apply<D, Tx>>) => Result) & Synchronous<Result>,
+): Projection<D, Tx> {
+  if (!recipes.has(definition)) throw notDefined("project", definition)
+  if (typeof apply !== "function") throw invalidArgument(`A projector must be a function, not ${show(apply)}`)
   return [definition, apply]
 }
 
 /**
  * Opens the store that `run`, `replay` and the rest use, and freezes the definitions. Definitions that a `reset`
- * dropped are taken up again where a projector names them. Initializing twice: `ERR_FROZEN`.
+ * dropped are taken up again where a projector names them, and with each all versions of its type that were defined
+ * before the same `reset`. Initializing twice: `ERR_FROZEN`.
  *
  * With `store`, one that was opened with {@link openOptions}; its owner closes it.
  */
 export function init<Tx = Database>(options: InitOptions<Tx>): Store<Tx> {
   if (current !== undefined) {
     throw new SyncError("ERR_FROZEN", "SyncEvent has been frozen by an earlier init: call reset first")
+  }
+  if (typeof options !== "object" || options === null) {
+    throw invalidArgument(`init needs options with a path or a store, not ${show(options)}`)
   }
   const store = options.store === undefined ? opened(options) : adopted(options)
   current = { store, owned: options.store === undefined }
@@ -140,11 +159,11 @@ export function init<Tx = Database>(options: InitOptions<Tx>): Store<Tx> {
 export function openOptions(
   options: ProjectionOptions,
 ): Pick<OpenOptions, "registry" | "convertEvent"> & { projectors: Projector<unknown>[] } {
-  const projectors = options.projectors.map(([definition, apply]) =>
+  const { projectors: pairs, convertEvent } = checkOptions("openOptions", options, ["projectors", "convertEvent"])
+  const projectors = checkPairs(pairs).map(([definition, apply]) =>
     projectStored(takenUp(definition), apply as Apply<Definition, unknown>),
   )
   given = options
-  const { convertEvent } = options
   return { registry: definitions, projectors, ...(convertEvent && { convertEvent }) }
 }
 
@@ -152,14 +171,14 @@ export function openOptions(
 export function run<D extends Definition>(
   definition: D,
   data: StandardSchemaV1.InferInput<D["schema"]>,
-  options: { publish?: boolean } = {},
+  options?: RunOptions,
 ): Event<D> {
   const store = running()
   return store.run(storedOf(definition), data, options) as Event<D>
 }
 
 /** Replays one event; see {@link replayAll}. */
-export function replay(event: SerializedEvent | LogItem, options: ReplayOptions = {}): Replayed {
+export function replay(event: SerializedEvent | LogItem, options?: ReplayOptions): Replayed {
   const [result] = replayAll([event], options)
   return result as Replayed
 }
@@ -169,9 +188,12 @@ export function replay(event: SerializedEvent | LogItem, options: ReplayOptions 
  * that somebody other than `ownerID` owns are skipped, and their results say so; anything else that is wrong throws,
  * and then nothing has changed.
  */
-export function replayAll(events: Iterable<SerializedEvent | LogItem>, options: ReplayOptions = {}): Replayed[] {
+export function replayAll(events: Iterable<SerializedEvent | LogItem>, options?: ReplayOptions): Replayed[] {
   const store = running()
-  const { ownerID, publish = false } = options
+  const { ownerID, publish = false } = checkOptions("replay", options, ["publish", "ownerID"])
+  if (typeof (events as Partial<typeof events> | null | undefined)?.[Symbol.iterator] !== "function") {
+    throw invalidArgument(`replayAll needs an iterable of events, not ${show(events)}`)
+  }
   if (ownerID === undefined) return store.replayAll(events, { publish })
   const items = [...events]
   // One transaction, so that nobody claims an aggregate between the look at its owner and the replay.
@@ -210,6 +232,7 @@ export function claim(aggregateID: string, ownerID: string | null): { owner: str
  * ```
  */
 export function subscribeAll(listener: (delivery: Delivery) => void): () => void {
+  if (typeof listener !== "function") throw invalidArgument(`subscribeAll needs a listener, not ${show(listener)}`)
   const subscription: Subscription = { listener, undo: undefined }
   subscriptions.add(subscription)
   if (current !== undefined) attach(subscription, current.store)
@@ -230,23 +253,7 @@ export interface Delivery {
  * where the schema's library offers Standard JSON Schema, and is any object where it does not.
  */
 export function* payloads(): Generator<Record<string, unknown>, void, undefined> {
-  for (const [name, { schema }] of registry) {
-    yield {
-      $schema: "https://json-schema.org/draft/2020-12/schema",
-      title: name,
-      type: "object",
-      properties: {
-        id: { type: "string" },
-        type: { const: name },
-        seq: { type: "integer", minimum: 0, maximum: 2 ** 32 - 1 },
-        aggregateID: { type: "string", minLength: 1 },
-        data: dataSchema(name, schema),
-        created: { type: "integer" },
-        metadata: { type: "object" },
-      },
-      required: ["id", "type", "seq", "aggregateID", "data"],
-    }
-  }
+  for (const [name, { schema }] of registry) yield payloadSchema(name, schema)
 }
 
 /** The type as it is stored and sent: `versionedType("session.updated", 2)` is `session.updated.2`. */
@@ -272,6 +279,7 @@ export function reset(): void {
   definitions = createRegistry()
   subscriptions.clear()
   stored.clear()
+  families.clear()
   registry.clear()
 }
 
@@ -311,8 +319,18 @@ let given: ProjectionOptions | undefined
 const stored = new Map<Definition, StoredDefinition>()
 const subscriptions = new Set<Subscription>()
 
-/** How to define again, in a new registry, what was defined before a reset. */
-const recipes = new WeakMap<Definition, (registry: typeof definitions) => StoredDefinition>()
+/** The definitions of each type since the last reset: its versions belong together, also after the next one. */
+const families = new Map<string, Definition[]>()
+
+interface Recipe {
+  /** Defines it in the present registry. */
+  readonly again: () => StoredDefinition
+  /** All versions of its type that were defined between the same two resets. */
+  readonly family: readonly Definition[]
+}
+
+/** How to define again what was defined before a reset. */
+const recipes = new WeakMap<Definition, Recipe>()
 
 function remember(definition: Definition, storedDefinition: StoredDefinition): void {
   stored.set(definition, storedDefinition)
@@ -323,10 +341,23 @@ function takenUp(definition: Definition): StoredDefinition {
   const known = stored.get(definition)
   if (known !== undefined) return known
   const recipe = recipes.get(definition)
-  if (recipe === undefined) throw new SyncError("ERR_INVALID_ARGUMENT", "A projector needs a definition of SyncEvent")
-  const again = recipe(definitions)
+  if (recipe === undefined) throw notDefined("A projector", definition)
+  const again = recipe.again()
   remember(definition, again)
+  // Older versions have no projector of their own where an upcast leads on from them.
+  for (const version of recipe.family) {
+    if (!registry.has(versionedType(version.type, version.version))) takenUp(version)
+  }
   return again
+}
+
+function checkPairs(pairs: ProjectionOptions["projectors"]): ProjectionOptions["projectors"] {
+  if (Array.isArray(pairs) && pairs.every((pair) => Array.isArray(pair) && pair.length === 2)) return pairs
+  throw invalidArgument(`projectors must be an array of what project returns, not ${show(pairs)}`)
+}
+
+function notDefined(what: string, definition: unknown): SyncError {
+  return invalidArgument(`${what} needs a definition of SyncEvent, not ${show(definition)}`)
 }
 
 function storedOf(definition: Definition): StoredDefinition {
@@ -344,12 +375,14 @@ function running(): AnyStore {
 function opened<Tx>(options: PathOptions<Tx>): Store<Tx> {
   const { path, store: _store, projectors, convertEvent, ...others } = options
   const events = openOptions({ projectors, ...(convertEvent && { convertEvent }) })
-  return open(path, { ...others, ...events } as OpenOptions<Tx>)
+  // Whether `query` is there is the caller's matter: without it, Tx is the database.
+  return open(path, { ...others, ...events } as OpenOptions<Tx> & { query: (db: Database) => Tx })
 }
 
 /** A store that is open already: what init names must be what it was opened with. */
 function adopted<Tx>(options: StoreOptions<Tx>): Store<Tx> {
-  const { store, projectors = [], convertEvent } = options
+  const { store, projectors = [], convertEvent } = checkOptions("init", options, STORE_OPTIONS)
+  checkPairs(projectors)
   const known = new Map(given?.projectors)
   const strange = projectors.find(([definition, apply]) => known.get(definition) !== apply)
   if (given === undefined || strange !== undefined || (convertEvent && convertEvent !== given.convertEvent)) {
@@ -359,8 +392,13 @@ function adopted<Tx>(options: StoreOptions<Tx>): Store<Tx> {
       `The store does not know ${what}: open it with SyncEvent.openOptions({ projectors, convertEvent }), or give init a path`,
     )
   }
+  if (OpenStore.registryOf(store) !== definitions) {
+    throw invalidArgument("The store was opened with another registry: open it with SyncEvent.openOptions")
+  }
   return store
 }
+
+const STORE_OPTIONS = ["store", "projectors", "convertEvent"]
 
 function attach(subscription: Subscription, store: AnyStore): void {
   subscription.undo = store.subscribeAll((event) => {
@@ -368,51 +406,4 @@ function attach(subscription: Subscription, store: AnyStore): void {
     // The listener's own result goes back, so that a rejected promise is reported like any other failure.
     return def && subscription.listener({ def, event })
   })
-}
-
-function foreign(
-  store: AnyStore,
-  items: readonly (SerializedEvent | LogItem)[],
-  ownerID: string,
-): ReadonlyMap<unknown, Replayed> {
-  const skipped = new Map<unknown, Replayed>()
-  const own = new Set<string>()
-  for (const item of items) {
-    const aggregateID = aggregateOf(item)
-    if (typeof aggregateID !== "string" || aggregateID === "" || own.has(aggregateID)) continue
-    const known = skipped.get(aggregateID)
-    const owner = known?.owner ?? store.owner(aggregateID)?.owner ?? undefined
-    if (owner === undefined || owner === ownerID) {
-      own.add(aggregateID)
-      continue
-    }
-    const seq = known?.seq ?? store.sequence(aggregateID)
-    skipped.set(aggregateID, {
-      aggregateID,
-      applied: 0,
-      duplicate: 0,
-      seq,
-      skipped: (known?.skipped ?? 0) + 1,
-      owner,
-    })
-  }
-  return skipped
-}
-
-/** Of whatever the caller passed: the replay itself refuses what is malformed, and names its index. */
-function aggregateOf(item: SerializedEvent | LogItem): unknown {
-  const envelope = item as { event?: { aggregateID?: unknown }; aggregateID?: unknown } | null | undefined
-  return envelope?.aggregateID ?? envelope?.event?.aggregateID
-}
-
-/** The `$id` makes the references within the data's schema relative to it, wherever it stands. */
-function dataSchema(name: string, schema: StandardSchemaV1): Record<string, unknown> {
-  const { jsonSchema } = schema["~standard"] as Partial<StandardJSONSchemaV1.Props>
-  try {
-    const described = jsonSchema?.input({ target: "draft-2020-12" })
-    if (described !== undefined) return { ...described, $id: `urn:sync-event:${encodeURIComponent(name)}` }
-  } catch {
-    // Converters throw at what JSON Schema cannot express.
-  }
-  return { type: "object" }
 }

@@ -14,9 +14,9 @@ export interface TransactionGate {
 }
 
 /** An event that waits for the outermost commit. */
-export interface Delivery {
+export interface PendingEvent {
   readonly event: Event
-  /** The event's data: listeners parse it on their own, so that they see nothing of what others change in theirs. */
+  /** The event's data: listeners share one object made of it, and what they change in it `run`'s caller does not see. */
   readonly text: string
 }
 
@@ -26,7 +26,7 @@ export class Transactions implements TransactionGate {
    * In step with Rust's count of pending events, which knows of raw savepoints too: Rust names the index of each event,
    * and how many are still alive at the end. An event that is not to be published holds its place with `null`.
    */
-  readonly pending: (Delivery | null)[] = []
+  readonly pending: (PendingEvent | null)[] = []
   readonly commits = new Commits()
 
   #depth = 0
@@ -37,7 +37,7 @@ export class Transactions implements TransactionGate {
   constructor(
     readonly handle: Handle,
     /** Receives what one outermost commit made public, in commit order. */
-    private readonly publish: (deliveries: readonly Delivery[]) => void = () => {},
+    private readonly publish: (events: readonly PendingEvent[]) => void = () => {},
     /** Called before this connection takes the write lock on its own behalf. */
     private readonly beforeRoot: () => void = () => {},
   ) {}
@@ -69,15 +69,22 @@ export class Transactions implements TransactionGate {
     }
   }
 
+  /** The same, for what waits its turn: a transaction that is open would never end. */
+  assertMayWait(what: string): void {
+    this.assertUsable(what)
+    if (!this.active) return
+    throw new SyncError("ERR_IN_TRANSACTION", `${what} inside a transaction would wait for that transaction itself`)
+  }
+
   assertOpen(): void {
     if (this.#closed) throw new SyncError("ERR_CLOSED", "The store is closed")
   }
 
-  transaction<T>(mode: TransactionMode, fn: () => T): T {
+  transaction<T, Args extends unknown[]>(mode: TransactionMode, fn: (...args: Args) => T, ...args: Args): T {
     this.assertUsable("A transaction")
-    refuseAsync(fn, "A transaction function")
+    refuseAsync(fn)
     this.begin(mode)
-    return this.inside(() => synchronous(fn(), "A transaction function"))
+    return this.inside(() => synchronous(fn(...args), "A transaction function"))
   }
 
   /** The same, immediate, for the library's own synchronous work. */
@@ -145,14 +152,14 @@ export class Transactions implements TransactionGate {
   }
 
   /** An event that Rust recorded as pending number `index`; later ones were taken back by a raw savepoint. */
-  hold(index: number, delivery: Delivery | null): void {
+  hold(index: number, event: PendingEvent | null): void {
     this.pending.length = index
-    this.pending.push(delivery)
+    this.pending.push(event)
   }
 
   /** An event whose frame Rust committed in the same call. */
-  recorded(index: number, delivery: Delivery | null): void {
-    this.hold(index, delivery)
+  recorded(index: number, event: PendingEvent | null): void {
+    this.hold(index, event)
     if (this.#depth === 0) this.#committedRoot()
   }
 
@@ -192,9 +199,9 @@ export class Transactions implements TransactionGate {
   }
 
   #committedRoot(): void {
-    const deliveries = this.pending.splice(0).filter((delivery) => delivery != null)
+    const events = this.pending.splice(0).filter((event) => event != null)
     this.commits.notify()
-    if (deliveries.length > 0) this.publish(deliveries)
+    if (events.length > 0) this.publish(events)
   }
 
   #truncate(alive: number): void {

@@ -4,8 +4,19 @@ export type Handle = { readonly __handle: unique symbol }
 export type Batch = { readonly __batch: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
-/** Eight values an event: id, type.version, seq, aggregateID, created, metadata text, data text, position. */
-export type FlatEvents = (string | number | null)[]
+/**
+ * A page of events: their ids and their data, each joined to one string; seven numbers each (where its id and its data
+ * end, seq, created or NaN, position, index of the type, index of the aggregate); the types; the aggregates; and metadata
+ * texts by event, or null where no event has any.
+ */
+export type EventPage = [
+  ids: string,
+  data: string,
+  numbers: Float64Array,
+  types: string[],
+  aggregates: string[],
+  metadata: (string | null)[] | null,
+]
 /** Eight values an item: index, def, seq, id, aggregateID, created, metadata text, data text. */
 export type FlatItems = (string | number | null)[]
 
@@ -55,13 +66,13 @@ export declare function cursorOpen(handle: Handle, statement: Statement, paramet
 export declare function exec(handle: Handle, sql: string): void
 
 /** One event, or nothing. */
-export declare function get(handle: Handle, aggregateId: string, seq: number): FlatEvents
+export declare function get(handle: Handle, aggregateId: string, seq: number): EventPage
 
 /**
- * A page of the log, `after < seq <= through`: events, gaps as flat pairs, the tombstone as its seq and the deletion
- * event's eight values (or none), and whether the page reaches the end.
+ * A page of the log, `after < seq <= through`: events, gaps as flat pairs, the tombstone as its seq and a page of
+ * the deletion event (or none), and whether the page reaches the end.
  */
-export declare function logPage(handle: Handle, aggregateId: string, after: number, through: number, limit: number): [events: FlatEvents, gaps: number[], removed: [seq: number, event: FlatEvents] | null, done: boolean]
+export declare function logPage(handle: Handle, aggregateId: string, after: number, through: number, limit: number): [events: EventPage, gaps: number[], removed: [seq: number, event: EventPage] | null, done: boolean]
 
 /** A definition as the core knows it. */
 export interface NativeDefinition {
@@ -114,11 +125,11 @@ export declare function owner(handle: Handle, aggregateId: string): [owner: stri
 /** Prepares exactly one statement. */
 export declare function prepare(handle: Handle, sql: string): [statement: Statement, reader: boolean, readonly: boolean, parameters: (string | null)[]]
 
-/** A page of one aggregate's events, eight flat values each; `before` −1 for none. */
-export declare function read(handle: Handle, aggregateId: string, after: number, before: number, limit: number, descending: boolean): FlatEvents
+/** A page of one aggregate's events; `before` −1 for none. */
+export declare function read(handle: Handle, aggregateId: string, after: number, before: number, limit: number, descending: boolean): EventPage
 
 /** A page of all events in the order of commits. */
-export declare function readAll(handle: Handle, afterPosition: number, limit: number): FlatEvents
+export declare function readAll(handle: Handle, afterPosition: number, limit: number): EventPage
 
 /** Names the definitions; their index in the list is what `run` takes. */
 export declare function register(handle: Handle, definitions: Array<NativeDefinition>): void

@@ -1,10 +1,11 @@
 //! Checkpoints on a thread with a connection of its own, so that `run` does not pay for them. PASSIVE copies frames
-//! back and blocks nobody, but under a busy writer it never lets the WAL begin anew; past a bound, RESTART does. The
-//! writer itself checkpoints only at the hard bound.
+//! back and blocks nobody, but under a busy writer it never lets the WAL begin anew; past a bound, RESTART does, which
+//! needs the write lock for a moment: a writer that begins one transaction after the other leaves it no room, so it
+//! waits its turn before the next BEGIN. The writer itself checkpoints only at the hard bound.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -14,6 +15,9 @@ use crate::limits::{WAL_HARD_BYTES, WAL_PASSIVE_BYTES, WAL_RESTART_BYTES};
 
 /// How long a checkpoint of the thread waits for readers of old frames before it tries another time.
 const RESTART_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long the writer waits for the thread at most.
+const LONGEST_TURN: Duration = Duration::from_secs(1);
 
 /// After a checkpoint that a reader prevented, the thread tries again by itself: after this long, then twice as long …
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -40,22 +44,17 @@ struct Shared {
 struct Orders {
     checkpoint: bool,
     stop: bool,
+    /// The thread is at work.
+    working: bool,
+    /// It needs the write lock: the writer waits before its next BEGIN.
+    restarting: bool,
 }
 
 impl Checkpointer {
     /// For a store on a file.
     pub fn new(options: OpenOptions) -> Self {
-        let options = OpenOptions {
-            busy_timeout: RESTART_PATIENCE,
-            ..options
-        };
-        Checkpointer {
-            options,
-            shared: Arc::default(),
-            thread: None,
-            called_at: 0,
-            hard_bound: WAL_HARD_BYTES,
-        }
+        let options = OpenOptions { busy_timeout: RESTART_PATIENCE, ..options };
+        Checkpointer { options, shared: Arc::default(), thread: None, called_at: 0, hard_bound: WAL_HARD_BYTES }
     }
 
     /// After a commit: calls the thread each time the WAL has grown by some megabytes.
@@ -75,32 +74,36 @@ impl Checkpointer {
             self.thread = thread.spawn(move || work(&options, &shared)).ok();
         }
         self.shared.orders.lock().checkpoint = true;
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_all();
     }
 
-    /// Before a BEGIN: at the hard bound the writer checkpoints on its own connection, for a moment or, where it must not
-    /// wait, without waiting. A reader that holds old frames can prevent that; then the writer goes on, and tries again
-    /// when the WAL has grown by another part.
-    pub fn before_begin(&mut self, connection: &Connection, wait: bool) {
+    /// Before a BEGIN: lets the thread have the lock if it asks for it, and at the hard bound waits for it and then
+    /// checkpoints on the writer's own connection. A reader that holds old frames can prevent that; then the writer goes
+    /// on, and tries again when the WAL has grown by another part. `false`: the lock is the thread's, and `wait` was not
+    /// asked for.
+    pub fn before_begin(&mut self, connection: &Connection, wait: bool) -> bool {
+        if self.called_at > 0 && !self.shared.await_while(wait, |orders| orders.restarting) {
+            return false;
+        }
         let wal_bytes = connection.wal_bytes();
         if wal_bytes < self.hard_bound {
-            return;
+            return true;
+        }
+        if !self.shared.await_while(wait, |orders| orders.working) {
+            return false;
         }
         let patience = if wait { RESTART_PATIENCE } else { Duration::ZERO };
         let restarted = connection.waiting(patience, || checkpoint(connection, "RESTART"));
         let restarted = restarted.is_ok_and(|(busy, _)| !busy);
-        self.hard_bound = if restarted {
-            WAL_HARD_BYTES
-        } else {
-            wal_bytes + WAL_HARD_BYTES / 4
-        };
+        self.hard_bound = if restarted { WAL_HARD_BYTES } else { wal_bytes + WAL_HARD_BYTES / 4 };
+        true
     }
 }
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.shared.orders.lock().stop = true;
-        self.shared.changed.notify_one();
+        self.shared.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -109,55 +112,102 @@ impl Drop for Checkpointer {
 
 fn work(options: &OpenOptions, shared: &Shared) {
     let mut connection = None;
-    let mut pause = None;
-    while shared.next_order(pause) {
+    let mut blocked: Option<Blocked> = None;
+    while shared.next_order(blocked.as_ref().map(|blocked| blocked.until)) {
         if connection.is_none() {
             connection = Connection::open_beside(options).ok();
         }
+        // While a reader holds old frames, each attempt to restart would stop the writer for nothing.
+        let may_restart = blocked.as_ref().is_none_or(|blocked| Instant::now() >= blocked.until);
         // A checkpoint that fails (a full disk, say) leaves the WAL as it was. The next one tries again, and the writer
         // meets the same failure where it can be reported.
-        let restarted = connection
-            .as_ref()
-            .is_none_or(|connection| shrink(connection).unwrap_or(true));
-        pause = (!restarted).then(|| pause.map_or(FIRST_PAUSE, |pause: Duration| (pause * 2).min(LONGEST_PAUSE)));
+        let done = connection.as_ref().map(|connection| shrink(connection, shared, may_restart));
+        blocked = match done {
+            Some(Ok(Shrunk::Blocked)) => Some(Blocked::after(blocked.as_ref())),
+            Some(Ok(Shrunk::Waiting)) => blocked,
+            _ => None,
+        };
+        shared.done();
     }
 }
 
+/// A reader kept the log from restarting: until when it is not tried again, and after which pause.
+struct Blocked {
+    until: Instant,
+    pause: Duration,
+}
+
+impl Blocked {
+    fn after(earlier: Option<&Blocked>) -> Self {
+        let pause = earlier.map_or(FIRST_PAUSE, |blocked| (blocked.pause * 2).min(LONGEST_PAUSE));
+        Blocked { until: Instant::now() + pause, pause }
+    }
+}
+
+/// How a checkpoint ended.
+enum Shrunk {
+    /// The WAL is small, or begins anew.
+    Enough,
+    /// A reader of old frames kept it from beginning anew.
+    Blocked,
+    /// It is to begin anew, and it is too early to try.
+    Waiting,
+}
+
+/// Copies frames back and, past the bound, lets the log begin anew. A file that has outgrown the hard bound is also cut,
+/// since nobody may write for a long time.
+fn shrink(connection: &Connection, shared: &Shared, may_restart: bool) -> Result<Shrunk> {
+    let (_, wal_bytes) = checkpoint(connection, "PASSIVE")?;
+    if wal_bytes < WAL_RESTART_BYTES {
+        return Ok(Shrunk::Enough);
+    }
+    if !may_restart {
+        return Ok(Shrunk::Waiting);
+    }
+    shared.orders.lock().restarting = true;
+    let (busy, _) = checkpoint(connection, if wal_bytes < WAL_HARD_BYTES { "RESTART" } else { "TRUNCATE" })?;
+    Ok(if busy { Shrunk::Blocked } else { Shrunk::Enough })
+}
+
 impl Shared {
-    /// Waits for an order, at most for `pause` where one is still to be finished. `false`: stop.
-    fn next_order(&self, pause: Option<Duration>) -> bool {
+    /// The thread waits for an order, at most until `until` where one is still to be finished. `false`: stop.
+    fn next_order(&self, until: Option<Instant>) -> bool {
         let mut orders = self.orders.lock();
         while !orders.checkpoint && !orders.stop {
-            match pause {
+            match until {
                 None => self.changed.wait(&mut orders),
-                Some(pause) => {
-                    if self.changed.wait_for(&mut orders, pause).timed_out() {
+                Some(until) => {
+                    if self.changed.wait_until(&mut orders, until).timed_out() {
                         break;
                     }
                 }
             }
         }
-        orders.checkpoint = false;
+        (orders.checkpoint, orders.working) = (false, true);
         !orders.stop
     }
-}
 
-/// Copies frames back and, past the bound, lets the log begin anew. `false` where a reader of old frames kept it from
-/// that. A file that has outgrown the hard bound is also cut, since nobody may write for a long time.
-fn shrink(connection: &Connection) -> Result<bool> {
-    let (_, wal_bytes) = checkpoint(connection, "PASSIVE")?;
-    if wal_bytes < WAL_RESTART_BYTES {
-        return Ok(true);
+    /// The thread has done what it was called for.
+    fn done(&self) {
+        let mut orders = self.orders.lock();
+        (orders.working, orders.restarting) = (false, false);
+        self.changed.notify_all();
     }
-    let (busy, _) = checkpoint(
-        connection,
-        if wal_bytes < WAL_HARD_BYTES {
-            "RESTART"
-        } else {
-            "TRUNCATE"
-        },
-    )?;
-    Ok(!busy)
+
+    /// The writer waits while the thread is at something, for a bounded time: it is never worth stopping for good.
+    /// `false`: it is, and the writer must not wait.
+    fn await_while(&self, wait: bool, at_something: impl Fn(&Orders) -> bool) -> bool {
+        let mut orders = self.orders.lock();
+        while at_something(&orders) {
+            if !wait {
+                return false;
+            }
+            if self.changed.wait_for(&mut orders, LONGEST_TURN).timed_out() {
+                break;
+            }
+        }
+        true
+    }
 }
 
 /// Runs a checkpoint. Answers whether somebody's lock kept it from finishing, and how many bytes the WAL has in use.

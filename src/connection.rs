@@ -77,7 +77,7 @@ impl Connection {
     }
 
     fn open_log(options: &OpenOptions) -> Result<Self> {
-        let mut connection = Self::connect(options)?;
+        let mut connection = Self::connect(options, !options.readonly)?;
         let found = schema::look(&connection.sqlite, &options.path)?;
         if options.readonly {
             return match found {
@@ -91,12 +91,10 @@ impl Connection {
         connection.prepare_file(options.full)?;
         connection.sqlite.pragma_update(None, "wal_autocheckpoint", 0)?;
         let frames = Arc::clone(&connection.wal_frames);
-        connection
-            .sqlite
-            .wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
-                frames.store(pages.unsigned_abs().into(), Ordering::Relaxed);
-                Ok(())
-            }))?;
+        connection.sqlite.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            frames.store(pages.unsigned_abs().into(), Ordering::Relaxed);
+            Ok(())
+        }))?;
         connection.make_tables()?;
         wal::gather_commits(&connection.sqlite, &connection.gather);
         Ok(connection)
@@ -105,7 +103,7 @@ impl Connection {
     /// Opens a connection that a caller owns: the same pragmas, no guard, no tables, SQLite's own checkpoints.
     pub fn open_plain(options: &OpenOptions) -> Result<Self> {
         let open = || {
-            let connection = Self::connect(options)?;
+            let connection = Self::connect(options, false)?;
             if !options.readonly {
                 connection.prepare_file(options.full)?;
             }
@@ -116,21 +114,20 @@ impl Connection {
 
     /// Opens a second connection to a file that a store has open, for a background thread.
     pub fn open_beside(options: &OpenOptions) -> Result<Self> {
-        Self::connect(options)
+        Self::connect(options, false)
     }
 
-    fn connect(options: &OpenOptions) -> Result<Self> {
+    /// `create`: make the file where there is none. Only the store's own connection does: beside a file that has been
+    /// moved away, SQLite would take the WAL for a leftover and delete it, with every commit in it.
+    fn connect(options: &OpenOptions, create: bool) -> Result<Self> {
         let path = options.path.as_str();
         if Path::new(path).is_dir() {
-            return Err(Error::NotADatabase {
-                path: path.to_owned(),
-                message: "it is a directory".to_owned(),
-            });
+            return Err(Error::NotADatabase { path: path.to_owned(), message: "it is a directory".to_owned() });
         }
-        let access = if options.readonly {
-            OpenFlags::SQLITE_OPEN_READ_ONLY
-        } else {
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE
+        let access = match (options.readonly, create) {
+            (true, _) => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            (false, false) => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            (false, true) => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
         // No URI names: a path is a path, whatever it begins with. No SQLite mutex: the store's own lock is enough.
         let sqlite = Sqlite::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
@@ -154,9 +151,8 @@ impl Connection {
             observe(&mut observed.lock(), &context);
             Authorization::Allow
         }))?;
-        connection.page_size = connection
-            .sqlite
-            .pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))?;
+        connection.page_size =
+            connection.sqlite.pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))?;
         connection.sqlite.pragma_update(None, "foreign_keys", true)?;
         connection.sqlite.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
         Ok(connection)
@@ -171,12 +167,23 @@ impl Connection {
             sqlite.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         }
         // The change to WAL needs the file for itself for a moment, and SQLite does not always ask the busy handler.
-        self.retry(
-            || match sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
-                Err(error) => Err(error.into()),
-                Ok(()) => Ok(()),
-            },
-        )?;
+        let mode = self.retry(|| {
+            let mut mode = String::new();
+            sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
+                mode = row.get(0)?;
+                Ok(())
+            })?;
+            Ok(mode)
+        })?;
+        if mode != "wal" && !self.is_memory() {
+            return Err(Error::Sqlite {
+                message: format!(
+                    "\"{}\" cannot be used in WAL mode (SQLite stays in \"{mode}\"): its file system has no shared memory",
+                    self.path
+                ),
+                sqlite_code: "SQLITE_CANTOPEN".to_owned(),
+            });
+        }
         sqlite.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
         sqlite.pragma_update_and_check(None, "journal_size_limit", JOURNAL_SIZE_LIMIT as i64, |_| Ok(()))?;
         Ok(())
@@ -196,7 +203,7 @@ impl Connection {
     }
 
     /// Calls `attempt` again while it is busy, until the busy timeout has passed.
-    fn retry(&self, attempt: impl Fn() -> Result<()>) -> Result<()> {
+    fn retry<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -228,11 +235,6 @@ impl Connection {
     /// Whether it was opened to read only.
     pub fn is_readonly(&self) -> bool {
         self.readonly
-    }
-
-    /// How long a lock is waited for.
-    pub fn busy_timeout(&self) -> Duration {
-        self.busy_timeout
     }
 
     /// Runs `call` with another patience for locks than the connection's own.
@@ -275,9 +277,7 @@ impl Connection {
         drop(first);
         match batch.next() {
             Ok(None) => Ok(effects),
-            _ => Err(Error::InvalidArgument(
-                "The SQL holds more than one statement".to_owned(),
-            )),
+            _ => Err(Error::InvalidArgument("The SQL holds more than one statement".to_owned())),
         }
     }
 
@@ -285,17 +285,19 @@ impl Connection {
     pub fn next_of<'c>(&'c self, batch: &mut Batch<'c, '_>) -> Result<(Option<rusqlite::Statement<'c>>, Effects)> {
         *self.observed.lock() = Effects::default();
         let next = batch.next()?;
-        Ok((next, std::mem::take(&mut *self.observed.lock())))
+        let mut effects = std::mem::take(&mut *self.observed.lock());
+        if next.as_ref().is_some_and(|statement| statement.is_explain() != 0) {
+            // It tells how the statement would run, and does not run it.
+            effects.control = None;
+        }
+        Ok((next, effects))
     }
 }
 
 /// Puts the path into an error of opening that should name it.
 fn named(path: &str, error: Error) -> Error {
     match error {
-        Error::NotADatabase { message, .. } => Error::NotADatabase {
-            path: path.to_owned(),
-            message,
-        },
+        Error::NotADatabase { message, .. } => Error::NotADatabase { path: path.to_owned(), message },
         Error::Readonly(message) if !message.contains(path) => Error::Readonly(format!("\"{path}\": {message}")),
         Error::Corrupt(message) if !message.contains(path) => Error::Corrupt(format!("\"{path}\": {message}")),
         other => other,
@@ -304,14 +306,10 @@ fn named(path: &str, error: Error) -> Error {
 
 fn cannot_open(path: &str, error: rusqlite::Error) -> Error {
     match Error::from(error) {
-        Error::Sqlite { message, sqlite_code } => Error::Sqlite {
-            message: format!("Cannot open \"{path}\": {message}"),
-            sqlite_code,
-        },
-        Error::NotADatabase { message, .. } => Error::NotADatabase {
-            path: path.to_owned(),
-            message,
-        },
+        Error::Sqlite { message, sqlite_code } => {
+            Error::Sqlite { message: format!("Cannot open \"{path}\": {message}"), sqlite_code }
+        }
+        Error::NotADatabase { message, .. } => Error::NotADatabase { path: path.to_owned(), message },
         other => other,
     }
 }
@@ -327,10 +325,7 @@ fn observe(effects: &mut Effects, context: &AuthContext<'_>) {
             });
             return;
         }
-        AuthAction::Savepoint {
-            operation,
-            savepoint_name,
-        } => {
+        AuthAction::Savepoint { operation, savepoint_name } => {
             let name = savepoint_name.to_owned();
             effects.control = Some(match operation {
                 TransactionOperation::Begin => Control::Savepoint(name),

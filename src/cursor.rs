@@ -1,8 +1,11 @@
-//! A statement in the middle of its rows, kept between calls. This is the core's only file with unsafe code: a cursor
-//! owns a statement that borrows the connection, and rows that borrow the statement, which Rust's borrows cannot say of
-//! a value that outlives the call.
+//! A statement in the middle of its rows, kept between calls. This needs unsafe code: a cursor owns a statement that
+//! borrows the connection, and rows that borrow the statement, which Rust's borrows cannot say of a value that outlives
+//! the call.
 
 #![allow(unsafe_code)]
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 
 use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Row, Rows};
@@ -11,10 +14,11 @@ use crate::connection::Connection;
 use crate::error::Result;
 use crate::statement::{self, Prepared};
 
-/// An open iteration. The fields stand in the order in which they must be dropped.
+/// An open iteration.
 pub(crate) struct Cursor {
-    rows: Rows<'static>,
-    _statement: Box<CachedStatement<'static>>,
+    rows: ManuallyDrop<Rows<'static>>,
+    /// Owned; a `Box` could not be moved while `rows` borrows what is in it.
+    statement: NonNull<CachedStatement<'static>>,
     fresh: bool,
 }
 
@@ -26,19 +30,14 @@ impl Cursor {
     /// The caller must drop the cursor before the connection. `Core` does so: it keeps its cursors in a field that is
     /// dropped first, and `Connection` boxes SQLite's handle, so that it does not move.
     pub(crate) unsafe fn open(connection: &Connection, prepared: &Prepared, values: &[Value]) -> Result<Self> {
-        let statement = connection.cached(&prepared.sql)?;
-        // SAFETY: the connection outlives the cursor (see above) and its address is stable.
-        let statement: CachedStatement<'static> = unsafe { std::mem::transmute(statement) };
-        let mut statement = Box::new(statement);
+        let mut statement = connection.cached(&prepared.sql)?;
         statement::bind(&mut statement, values)?;
-        // SAFETY: the statement is boxed, so its address is stable; it is not touched again before `rows` is dropped,
-        // since `rows` stands before it among the fields and nothing else reaches it.
-        let rows: Rows<'static> = unsafe { std::mem::transmute(statement.raw_query()) };
-        Ok(Cursor {
-            rows,
-            _statement: statement,
-            fresh: true,
-        })
+        // SAFETY: the connection outlives the cursor (see above), and its address is stable.
+        let statement: CachedStatement<'static> = unsafe { std::mem::transmute(statement) };
+        let statement = NonNull::from(Box::leak(Box::new(statement)));
+        // SAFETY: the statement stays where it is until `drop` takes it back, and nothing but `rows` touches it.
+        let rows: Rows<'static> = unsafe { (*statement.as_ptr()).raw_query() };
+        Ok(Cursor { rows: ManuallyDrop::new(rows), statement, fresh: true })
     }
 
     /// Steps once and hands the row over; `false` at the end.
@@ -49,5 +48,15 @@ impl Cursor {
         }
         visit(row)?;
         Ok(true)
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        // SAFETY: both are dropped once, here: first the rows, then the statement that they borrow.
+        unsafe {
+            ManuallyDrop::drop(&mut self.rows);
+            drop(Box::from_raw(self.statement.as_ptr()));
+        }
     }
 }

@@ -13,83 +13,33 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Error {
     /// A replayed item has a missing, wrongly typed or malformed field.
     #[error("Invalid event at index {index}: {field}: {message}")]
-    InvalidEvent {
-        index: usize,
-        field: &'static str,
-        message: String,
-    },
+    InvalidEvent { index: usize, field: &'static str, message: String },
     /// Data that may not be stored: too deeply nested.
     #[error("Invalid data for {type_name} of aggregate \"{aggregate_id}\": {message}")]
-    InvalidData {
-        type_name: String,
-        aggregate_id: String,
-        message: String,
-    },
+    InvalidData { type_name: String, aggregate_id: String, message: String },
     /// Data, or a name, over one of the limits.
     #[error("{what} is too large: {size}, the limit is {limit}")]
-    TooLarge {
-        what: String,
-        size: u64,
-        limit: u64,
-        index: Option<usize>,
-    },
+    TooLarge { what: String, size: u64, limit: u64, index: Option<usize> },
     /// A replayed type that no definition knows.
     #[error("Unknown event type \"{type_name}\" (aggregate \"{aggregate_id}\", seq {seq})")]
-    UnknownEvent {
-        type_name: String,
-        aggregate_id: String,
-        seq: i64,
-        index: usize,
-    },
+    UnknownEvent { type_name: String, aggregate_id: String, seq: i64, index: usize },
     /// `data[aggregate]` differs from the envelope's aggregate id.
     #[error(
         "Aggregate mismatch at index {index}: data.{field} of {type_name} is {got}, the envelope says \"{aggregate_id}\""
     )]
-    AggregateMismatch {
-        index: usize,
-        type_name: String,
-        field: String,
-        aggregate_id: String,
-        got: String,
-    },
+    AggregateMismatch { index: usize, type_name: String, field: String, aggregate_id: String, got: String },
     /// The next replayed seq is not the one after the last held.
     #[error("Sequence mismatch for aggregate \"{aggregate_id}\": expected {expected}, got {got}")]
-    SequenceMismatch {
-        aggregate_id: String,
-        expected: i64,
-        got: i64,
-        index: usize,
-    },
+    SequenceMismatch { aggregate_id: String, expected: i64, got: i64, index: usize },
     /// The stored event at this seq is another one.
     #[error("Replay diverged for aggregate \"{aggregate_id}\" at seq {seq} ({type_name}): the stored {what} differs")]
-    ReplayDiverged {
-        aggregate_id: String,
-        seq: i64,
-        type_name: String,
-        what: &'static str,
-        index: usize,
-    },
+    ReplayDiverged { aggregate_id: String, seq: i64, type_name: String, what: &'static str, index: usize },
     /// Another owner, or a newer epoch, holds the aggregate.
-    #[error(
-        "Aggregate \"{aggregate_id}\" is owned by {} at epoch {epoch}, not by {}",
-        shown(owner),
-        shown(got)
-    )]
-    NotOwner {
-        aggregate_id: String,
-        owner: Option<String>,
-        epoch: i64,
-        got: Option<String>,
-        got_epoch: Option<i64>,
-    },
+    #[error("Aggregate \"{aggregate_id}\" is owned by {} at epoch {epoch}, not by {}", shown(owner), shown(got))]
+    NotOwner { aggregate_id: String, owner: Option<String>, epoch: i64, got: Option<String>, got_epoch: Option<i64> },
     /// `expectedSeq` or `expectedEpoch` differs from what is stored.
     #[error("Conflict on aggregate \"{aggregate_id}\": expected {what} {expected}, got {got}")]
-    Conflict {
-        aggregate_id: String,
-        what: &'static str,
-        expected: i64,
-        got: i64,
-    },
+    Conflict { aggregate_id: String, what: &'static str, expected: i64, got: i64 },
     /// A recorded type that nothing projects.
     #[error("No projector for {type_name}")]
     NoProjector { type_name: String },
@@ -122,11 +72,7 @@ pub enum Error {
     SchemaNewer { path: String, found: i64, supported: i64 },
     /// A table that is not ours stands under one of our names.
     #[error("\"{path}\" has a {object} that syncline did not make; it was left as it is{advice}")]
-    ForeignSchema {
-        path: String,
-        object: String,
-        advice: &'static str,
-    },
+    ForeignSchema { path: String, object: String, advice: &'static str },
     /// A wrong argument.
     #[error("{0}")]
     InvalidArgument(String),
@@ -139,9 +85,7 @@ pub enum Error {
 }
 
 fn shown(owner: &Option<String>) -> String {
-    owner
-        .as_ref()
-        .map_or_else(|| "nobody".to_owned(), |name| format!("\"{name}\""))
+    owner.as_ref().map_or_else(|| "nobody".to_owned(), |name| format!("\"{name}\""))
 }
 
 impl Error {
@@ -177,64 +121,27 @@ impl Error {
     pub fn fields(&self) -> Map<String, Value> {
         let fields = match self {
             Error::InvalidEvent { index, field, .. } => json!({"index": index, "field": field}),
-            Error::InvalidData {
-                type_name,
-                aggregate_id,
-                ..
-            } => {
+            Error::InvalidData { type_name, aggregate_id, .. } => {
                 json!({"type": type_name, "aggregateID": aggregate_id})
             }
             Error::TooLarge { size, limit, index, .. } => json!({"size": size, "limit": limit, "index": index}),
-            Error::UnknownEvent {
-                type_name,
-                aggregate_id,
-                seq,
-                index,
-            } => {
+            Error::UnknownEvent { type_name, aggregate_id, seq, index } => {
                 json!({"type": type_name, "aggregateID": aggregate_id, "seq": seq, "index": index})
             }
-            Error::AggregateMismatch {
-                index,
-                type_name,
-                field,
-                aggregate_id,
-                got,
-            } => json!({
+            Error::AggregateMismatch { index, type_name, field, aggregate_id, got } => json!({
                 "index": index, "type": type_name, "field": field, "aggregateID": aggregate_id,
                 "expected": aggregate_id, "got": serde_json::from_str::<Value>(got).unwrap_or(Value::Null),
             }),
-            Error::SequenceMismatch {
-                aggregate_id,
-                expected,
-                got,
-                index,
-            } => {
+            Error::SequenceMismatch { aggregate_id, expected, got, index } => {
                 json!({"aggregateID": aggregate_id, "expected": expected, "got": got, "index": index})
             }
-            Error::ReplayDiverged {
-                aggregate_id,
-                seq,
-                type_name,
-                what,
-                index,
-            } => {
+            Error::ReplayDiverged { aggregate_id, seq, type_name, what, index } => {
                 json!({"aggregateID": aggregate_id, "seq": seq, "type": type_name, "field": what, "index": index})
             }
-            Error::NotOwner {
-                aggregate_id,
-                owner,
-                epoch,
-                got,
-                got_epoch,
-            } => json!({
+            Error::NotOwner { aggregate_id, owner, epoch, got, got_epoch } => json!({
                 "aggregateID": aggregate_id, "expected": owner, "got": got, "epoch": epoch, "gotEpoch": got_epoch,
             }),
-            Error::Conflict {
-                aggregate_id,
-                expected,
-                got,
-                ..
-            } => {
+            Error::Conflict { aggregate_id, expected, got, .. } => {
                 json!({"aggregateID": aggregate_id, "expected": expected, "got": got})
             }
             Error::NoProjector { type_name } => json!({"type": type_name}),
@@ -276,26 +183,25 @@ impl From<rusqlite::Error> for Error {
                     Error::InvalidArgument("The SQL holds more than one statement".to_owned())
                 }
                 rusqlite::Error::NulError(_) => Error::InvalidArgument("The SQL holds a NUL character".to_owned()),
-                _ => Error::Sqlite {
-                    message,
-                    sqlite_code: "SQLITE_ERROR".to_owned(),
-                },
+                _ => Error::Sqlite { message, sqlite_code: "SQLITE_ERROR".to_owned() },
             };
         };
         match failure.code {
             ErrorCode::DatabaseBusy => Error::Busy { message, waited: None },
             ErrorCode::ReadOnly => Error::Readonly(message),
             ErrorCode::DatabaseCorrupt => Error::Corrupt(message),
-            ErrorCode::NotADatabase => Error::NotADatabase {
-                path: String::new(),
-                message,
-            },
-            _ => Error::Sqlite {
-                message,
-                sqlite_code: sqlite_code_name(failure.extended_code),
-            },
+            ErrorCode::NotADatabase => Error::NotADatabase { path: String::new(), message },
+            _ => Error::Sqlite { message, sqlite_code: sqlite_code_name(failure.extended_code) },
         }
     }
+}
+
+/// `ERR_TOO_LARGE` for a size over its limit; `what` is asked only then.
+pub fn within(what: impl FnOnce() -> String, size: usize, limit: usize, index: Option<usize>) -> Result<()> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(Error::TooLarge { what: what(), size: size as u64, limit: limit as u64, index })
 }
 
 /// SQLite's own name of a result code (<https://sqlite.org/rescode.html>), extended where it has one.
@@ -353,9 +259,34 @@ pub fn sqlite_code_name(code: i32) -> String {
         (10, 19) => "SHMSIZE",
         (10, 20) => "SHMLOCK",
         (10, 21) => "SHMMAP",
+        (1, 1) => "MISSING_COLLSEQ",
+        (1, 2) => "RETRY",
+        (1, 3) => "SNAPSHOT",
+        (4, 2) => "ROLLBACK",
+        (10, 8) => "UNLOCK",
+        (10, 9) => "RDLOCK",
+        (10, 10) => "DELETE",
+        (10, 11) => "BLOCKED",
+        (10, 12) => "NOMEM",
+        (10, 13) => "ACCESS",
+        (10, 14) => "CHECKRESERVEDLOCK",
+        (10, 16) => "CLOSE",
+        (10, 17) => "DIR_CLOSE",
+        (10, 22) => "SEEK",
+        (10, 23) => "DELETE_NOENT",
+        (10, 24) => "MMAP",
+        (10, 28) => "COMMIT_ATOMIC",
+        (10, 32) => "DATA",
+        (10, 33) => "CORRUPTFS",
+        (10, 34) => "IN_PAGE",
         (5, 1) => "RECOVERY",
         (5, 2) => "SNAPSHOT",
+        (14, 1) => "NOTEMPDIR",
         (14, 2) => "ISDIR",
+        (14, 3) => "FULLPATH",
+        (14, 4) => "CONVPATH",
+        (14, 6) => "SYMLINK",
+        (11, 1) => "VTAB",
         (11, 2) => "SEQUENCE",
         (11, 3) => "INDEX",
         _ => return format!("{primary}_{}", code >> 8),

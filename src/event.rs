@@ -1,5 +1,21 @@
 //! Plain data. A payload is JSON text from the moment JavaScript made it until JavaScript reads it.
 
+use crate::error::{Error, Result, within};
+use crate::limits::{MAX_AGGREGATE_ID_BYTES, MAX_TYPE_BYTES};
+
+/// `ERR_TOO_LARGE` for a versioned type name over its limit.
+pub fn check_type(name: &str) -> Result<()> {
+    within(|| format!("The type \"{name}\""), name.len(), MAX_TYPE_BYTES, None)
+}
+
+/// `ERR_TOO_LARGE` for an aggregate id over its limit, `ERR_INVALID_ARGUMENT` for an empty one.
+pub fn check_aggregate_id(aggregate_id: &str, index: Option<usize>) -> Result<()> {
+    if aggregate_id.is_empty() {
+        return Err(Error::InvalidArgument("An aggregate id must not be empty".to_owned()));
+    }
+    within(|| "The aggregate id".to_owned(), aggregate_id.len(), MAX_AGGREGATE_ID_BYTES, index)
+}
+
 /// An event that `run` is to record.
 #[derive(Debug, Clone, Copy)]
 pub struct NewEvent<'a> {

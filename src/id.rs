@@ -11,9 +11,7 @@ pub struct Ids {
 impl Ids {
     /// A generator of its own for each store: ids of two stores differ by their random bits.
     pub fn new() -> Self {
-        Ids {
-            generator: Generator::new(),
-        }
+        Ids { generator: Generator::new() }
     }
 
     /// The next id, 30 characters.

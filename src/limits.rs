@@ -34,18 +34,25 @@ pub const MAX_PAGE_ROWS: usize = 1_000;
 /// Bytes of `data` after which a page of events ends. One event larger than this is a page of its own.
 pub const PAGE_BYTES: usize = 1024 * 1024;
 
+/// Bytes of `data` after which a page of a replay ends. JavaScript parses a whole page before it is applied, so that a
+/// smaller page leaves less for its garbage collector to keep.
+pub const REPLAY_PAGE_BYTES: usize = 128 * 1024;
+
 /// Prepared statements kept per connection, least recently used out first.
 pub const STATEMENT_CACHE: usize = 256;
 
+/// Aggregate ids that a connection keeps in memory by their keys.
+pub const KNOWN_AGGREGATES: usize = 10_000;
+
 /// KiB of pages that a connection keeps in memory at most; a transaction that changes more writes the rest early.
-pub const PAGE_CACHE_KIB: i64 = 16_000;
+pub const PAGE_CACHE_KIB: i64 = 4_000;
 
 /// WAL bytes at which the checkpoint thread begins to copy frames back (PASSIVE, blocks nobody).
 pub const WAL_PASSIVE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// WAL bytes at which the checkpoint thread also restarts the log (RESTART, waits for readers of old frames).
 /// PASSIVE alone never resets the WAL under a busy writer: 3 GB in 12 s were seen.
-pub const WAL_RESTART_BYTES: u64 = 16 * 1024 * 1024;
+pub const WAL_RESTART_BYTES: u64 = 32 * 1024 * 1024;
 
 /// WAL bytes at which the writer itself checkpoints before its next BEGIN.
 pub const WAL_HARD_BYTES: u64 = 64 * 1024 * 1024;

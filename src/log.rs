@@ -1,13 +1,13 @@
 //! Reading the log: pages by aggregate and by position, gaps, tombstones. A page is bounded by rows and by bytes and
 //! read in one statement, so that no reader holds a transaction open between pages.
 
-use rusqlite::{OptionalExtension, Row};
+use rusqlite::{OptionalExtension, Row, Rows};
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
 use crate::limits::{MAX_PAGE_ROWS, MAX_SEQ, PAGE_BYTES};
-use crate::tables::{self, Types};
+use crate::tables::{self, Names};
 
 /// Receives each event of a page.
 pub type Visit<'v> = dyn FnMut(&StoredEvent<'_>) -> Result<()> + 'v;
@@ -39,7 +39,7 @@ pub struct LogPage {
 /// Reads a page of one aggregate's events.
 pub fn read(
     connection: &Connection,
-    types: &mut Types,
+    names: &mut Names,
     aggregate_id: &str,
     range: Range,
     visit: &mut Visit<'_>,
@@ -47,33 +47,26 @@ pub fn read(
     let Some(sequence) = tables::find_sequence(connection, aggregate_id)? else {
         return Ok(());
     };
-    read_rows(connection, types, (aggregate_id, sequence.key), range, visit)
+    read_rows(connection, names, (aggregate_id, sequence.key), range, visit)
 }
 
 /// Reads a page of all events in the order of commits, from after a position.
 pub fn read_all(
     connection: &Connection,
-    types: &mut Types,
+    names: &mut Names,
     after_position: i64,
     limit: usize,
     visit: &mut Visit<'_>,
 ) -> Result<()> {
     let mut statement = connection.cached(
-        "SELECT event.seq, event.id, event.type, event.created, event.metadata, event.data, event.position,
-                event_sequence.aggregate_id
-         FROM event CROSS JOIN event_sequence ON event_sequence.key = event.aggregate
-         WHERE event.position > ?1 ORDER BY event.position LIMIT ?2",
+        "SELECT seq, id, type, created, metadata, data, position, aggregate FROM event
+         WHERE position > ?1 ORDER BY position LIMIT ?2",
     )?;
     let mut rows = statement.query((after_position, limit.min(MAX_PAGE_ROWS) as i64))?;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        bytes += visit_row(
-            connection,
-            types,
-            row,
-            row.get_ref(7)?.as_str().map_err(unreadable)?,
-            visit,
-        )?;
+        let aggregate_id = names.of_aggregate(connection, row.get(7)?)?;
+        bytes += visit_row(connection, names, row, &aggregate_id, visit)?;
         if bytes >= PAGE_BYTES {
             break;
         }
@@ -85,17 +78,14 @@ pub fn read_all(
 /// `ERR_CORRUPT` where a range is missing that it does not explain.
 pub fn read_log(
     connection: &Connection,
-    types: &mut Types,
+    names: &mut Names,
     aggregate_id: &str,
     (after, through): (i64, i64),
     limit: usize,
     visit: &mut Visit<'_>,
 ) -> Result<LogPage> {
     let Some(sequence) = tables::find_sequence(connection, aggregate_id)? else {
-        return Ok(LogPage {
-            done: true,
-            ..LogPage::default()
-        });
+        return Ok(LogPage { done: true, ..LogPage::default() });
     };
     let mut page = LogPage::default();
     let mut after = after;
@@ -105,7 +95,9 @@ pub fn read_log(
         page.removed = Some((removed, tombstone_event(connection, sequence.key)?));
         after = removed;
     }
-    let mut gaps = gaps(connection, sequence.key, after, through)?.into_iter().peekable();
+    let mut statement = connection.cached(GAPS)?;
+    let mut gaps = statement.query((sequence.key, after, through))?;
+    let mut gap = next_gap(&mut gaps)?;
     let mut last = after;
     let mut count = 0;
     let unexplained = |last: i64, next: i64| {
@@ -113,16 +105,12 @@ pub fn read_log(
             "The log of aggregate \"{aggregate_id}\" has lost the events after seq {last} and before {next}"
         ))
     };
-    let range = Range {
-        after,
-        before: Some(through + 1),
-        limit,
-        descending: false,
-    };
-    read_rows(connection, types, (aggregate_id, sequence.key), range, &mut |event| {
-        while let Some(gap) = gaps.next_if(|(_, through)| *through < event.seq) {
-            last = gap.1;
-            page.gaps.push(gap);
+    let range = Range { after, before: Some(through + 1), limit, descending: false };
+    read_rows(connection, names, (aggregate_id, sequence.key), range, &mut |event| {
+        while let Some(found) = gap.filter(|(_, through)| *through < event.seq) {
+            last = found.1;
+            page.gaps.push(found);
+            gap = next_gap(&mut gaps)?;
         }
         if event.seq != last + 1 {
             return Err(unexplained(last, event.seq));
@@ -131,9 +119,10 @@ pub fn read_log(
         visit(event)
     })?;
     if count == 0 || last >= through {
-        for gap in gaps {
-            last = gap.1;
-            page.gaps.push(gap);
+        while let Some(found) = gap {
+            last = found.1;
+            page.gaps.push(found);
+            gap = next_gap(&mut gaps)?;
         }
     }
     page.done = last >= through || count == 0;
@@ -194,19 +183,14 @@ pub fn aggregates(connection: &Connection, prefix: &str, after: &str, limit: usi
         if !aggregate_id.starts_with(prefix) {
             break;
         }
-        listed.push(Listed {
-            aggregate_id,
-            seq: row.get(1)?,
-            owner: row.get(2)?,
-            epoch: row.get(3)?,
-        });
+        listed.push(Listed { aggregate_id, seq: row.get(1)?, owner: row.get(2)?, epoch: row.get(3)? });
     }
     Ok(listed)
 }
 
 fn read_rows(
     connection: &Connection,
-    types: &mut Types,
+    names: &mut Names,
     (aggregate_id, key): (&str, i64),
     range: Range,
     visit: &mut Visit<'_>,
@@ -222,7 +206,7 @@ fn read_rows(
     let mut rows = statement.query((key, range.after, before, range.limit.min(MAX_PAGE_ROWS) as i64))?;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
-        bytes += visit_row(connection, types, row, aggregate_id, visit)?;
+        bytes += visit_row(connection, names, row, aggregate_id, visit)?;
         if bytes >= PAGE_BYTES {
             break;
         }
@@ -233,7 +217,7 @@ fn read_rows(
 /// Hands over one row and says how many bytes of data it had.
 fn visit_row(
     connection: &Connection,
-    types: &mut Types,
+    names: &mut Names,
     row: &Row<'_>,
     aggregate_id: &str,
     visit: &mut Visit<'_>,
@@ -241,7 +225,7 @@ fn visit_row(
     let data = row.get_ref(5)?.as_str().map_err(unreadable)?;
     visit(&StoredEvent {
         id: row.get_ref(1)?.as_str().map_err(unreadable)?,
-        type_name: &types.name(connection, row.get(2)?)?,
+        type_name: &names.of_type(connection, row.get(2)?)?,
         seq: row.get(0)?,
         aggregate_id,
         created: row.get(3)?,
@@ -256,13 +240,16 @@ fn unreadable(error: rusqlite::types::FromSqlError) -> Error {
     Error::Corrupt(format!("An event row holds what syncline never writes: {error}"))
 }
 
-fn gaps(connection: &Connection, key: i64, after: i64, through: i64) -> Result<Vec<(i64, i64)>> {
-    let mut statement = connection.cached(
-        "SELECT max(after, ?2), min(through, ?3) FROM event_gap
-         WHERE aggregate = ?1 AND after < ?3 AND through > ?2 ORDER BY event_gap.after",
-    )?;
-    let gaps = statement.query_map((key, after, through), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(gaps.collect::<rusqlite::Result<_>>()?)
+/// The gaps within `?2 < seq <= ?3`, in order, read along with the events. Gaps do not overlap, so that the first one is
+/// the last that begins at or before `?2`, or a later one.
+const GAPS: &str = "
+    SELECT max(after, ?2), min(through, ?3) FROM event_gap
+    WHERE aggregate = ?1 AND after < ?3 AND through > ?2
+      AND after >= coalesce((SELECT max(after) FROM event_gap WHERE aggregate = ?1 AND after <= ?2), -1)
+    ORDER BY event_gap.after";
+
+fn next_gap(gaps: &mut Rows<'_>) -> Result<Option<(i64, i64)>> {
+    Ok(gaps.next()?.map(|row| Ok::<_, rusqlite::Error>((row.get(0)?, row.get(1)?))).transpose()?)
 }
 
 fn tombstone_event(connection: &Connection, key: i64) -> Result<Option<String>> {

@@ -1,7 +1,7 @@
 //! Who may write an aggregate. The epoch counts how many times that changed; it never falls.
 
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, within};
 use crate::limits::MAX_OWNER_BYTES;
 use crate::tables::{self, Sequence};
 
@@ -10,15 +10,7 @@ pub fn check_name(owner: &str) -> Result<()> {
     if owner.is_empty() {
         return Err(Error::InvalidArgument("An owner's name must not be empty".to_owned()));
     }
-    if owner.len() > MAX_OWNER_BYTES {
-        return Err(Error::TooLarge {
-            what: "The owner's name".to_owned(),
-            size: owner.len() as u64,
-            limit: MAX_OWNER_BYTES as u64,
-            index: None,
-        });
-    }
-    Ok(())
+    within(|| "The owner's name".to_owned(), owner.len(), MAX_OWNER_BYTES, None)
 }
 
 /// Refuses a writer other than the owner. Nobody's aggregates are open to all, and a store without a name is not asked.
@@ -48,7 +40,7 @@ pub fn replayed(
         (Some(epoch), held, None) => Some((held.clone(), epoch)),
         (Some(epoch), _, Some(_)) => Some((name, epoch)),
         (None, _, None) => None,
-        (None, None, Some(_)) => Some((name, sequence.epoch + 1)),
+        (None, None, Some(_)) => Some((name, epoch.unwrap_or(sequence.epoch + 1))),
         (None, Some(held), Some(owner)) if held == owner => None,
         (None, Some(_), Some(_)) => return Err(refused(aggregate_id, sequence, owner, epoch)),
     })
@@ -66,12 +58,7 @@ pub fn claim(
     let held = tables::find_sequence(connection, aggregate_id)?;
     let epoch = held.as_ref().map_or(0, |sequence| sequence.epoch);
     if let Some(expected) = expected_epoch.filter(|expected| *expected != epoch) {
-        return Err(Error::Conflict {
-            aggregate_id: aggregate_id.to_owned(),
-            what: "epoch",
-            expected,
-            got: epoch,
-        });
+        return Err(Error::Conflict { aggregate_id: aggregate_id.to_owned(), what: "epoch", expected, got: epoch });
     }
     let Some(sequence) = held else {
         let epoch = i64::from(owner.is_some());

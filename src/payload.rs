@@ -32,11 +32,7 @@ struct Open {
 /// keys' raw text: a key written with escapes is not found, and makes the text not canonical.
 pub fn inspect(text: &str, field: &str) -> Shape {
     let bytes = text.as_bytes();
-    let mut shape = Shape {
-        depth: 0,
-        canonical: true,
-        field: None,
-    };
+    let mut shape = Shape { depth: 0, canonical: true, field: None };
     let mut open: Vec<Open> = Vec::new();
     let mut keys: Vec<&[u8]> = Vec::new();
     // In an object, a string is a key until its colon has been seen.
@@ -72,10 +68,7 @@ pub fn inspect(text: &str, field: &str) -> Shape {
             }
             opening @ (b'{' | b'[') => {
                 let object = opening == b'{';
-                open.push(Open {
-                    first_key: keys.len(),
-                    object,
-                });
+                open.push(Open { first_key: keys.len(), object });
                 shape.depth = shape.depth.max(open.len());
                 expects_key = object;
             }
@@ -135,10 +128,7 @@ fn parsed(text: &str) -> Option<serde_json::Value> {
 }
 
 fn trimmed(bytes: &[u8], range: Range<usize>) -> Range<usize> {
-    let end = bytes[range.clone()]
-        .iter()
-        .rposition(|byte| !byte.is_ascii_whitespace())
-        .map_or(0, |last| last + 1);
+    let end = bytes[range.clone()].iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
     range.start..range.start + end
 }
 
@@ -188,8 +178,7 @@ fn is_canonical_number(text: &str) -> bool {
     if digits.len() <= 15 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return text != "-0";
     }
-    text.parse::<f64>()
-        .is_ok_and(|number| number.is_finite() && ryu_js::Buffer::new().format(number) == text)
+    text.parse::<f64>().is_ok_and(|number| number.is_finite() && ryu_js::Buffer::new().format(number) == text)
 }
 
 #[cfg(test)]
@@ -247,10 +236,7 @@ mod tests {
     fn depth_counts_arrays_and_objects() {
         assert_eq!(inspect("1", "").depth, 0);
         assert_eq!(inspect(r#"{"a":"[[["}"#, "").depth, 1);
-        assert_eq!(
-            inspect(&("[".repeat(100_000) + &"]".repeat(100_000)), "").depth,
-            100_000
-        );
+        assert_eq!(inspect(&("[".repeat(100_000) + &"]".repeat(100_000)), "").depth, 100_000);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 
 use rusqlite::ToSql;
 use rusqlite::types::ToSqlOutput;
+use rustc_hash::FxHashMap;
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
@@ -29,6 +30,8 @@ pub struct Definition {
     pub name: String,
     /// The field of `data` that names the aggregate.
     pub aggregate: String,
+    /// The same as JSON text spells it, without its quotes.
+    pub aggregate_key: String,
     /// What projects it.
     pub projector: Projector,
     /// JavaScript has to see each replayed event, to check it against the schema.
@@ -38,6 +41,13 @@ pub struct Definition {
 }
 
 impl Definition {
+    /// A definition of `type.version` whose aggregate is named by a field of `data`.
+    pub fn new(name: String, aggregate: String, projector: Projector) -> Self {
+        let quoted = serde_json::Value::from(aggregate.as_str()).to_string();
+        let aggregate_key = quoted[1..quoted.len() - 1].to_owned();
+        Definition { name, aggregate, aggregate_key, projector, validate: false, upcast: false }
+    }
+
     /// The type without its version.
     pub fn unversioned(&self) -> &str {
         self.name.rsplit_once('.').map_or(self.name.as_str(), |(name, _)| name)
@@ -45,15 +55,37 @@ impl Definition {
 
     /// The version.
     pub fn version(&self) -> i64 {
-        self.name
-            .rsplit_once('.')
-            .and_then(|(_, version)| version.parse().ok())
-            .unwrap_or(0)
+        self.name.rsplit_once('.').and_then(|(_, version)| version.parse().ok()).unwrap_or(0)
     }
 
     /// Whether the TypeScript layer has to act on each replayed event.
     pub fn needs_javascript(&self) -> bool {
         self.validate || self.upcast || matches!(self.projector, Projector::JavaScript)
+    }
+}
+
+/// The registered definitions, by index and by name.
+#[derive(Default)]
+pub struct Definitions {
+    list: Vec<Definition>,
+    by_name: FxHashMap<String, usize>,
+}
+
+impl Definitions {
+    /// In the order in which they were registered.
+    pub fn new(list: Vec<Definition>) -> Self {
+        let by_name = list.iter().enumerate().map(|(index, definition)| (definition.name.clone(), index)).collect();
+        Definitions { list, by_name }
+    }
+
+    /// The definition of an index that this layer handed out.
+    pub fn get(&self, index: usize) -> Result<&Definition> {
+        self.list.get(index).ok_or_else(|| Error::InvalidArgument(format!("No definition has index {index}")))
+    }
+
+    /// The index of a `type.version`.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 }
 
@@ -79,10 +111,7 @@ pub struct SqlProjector {
 impl SqlProjector {
     /// Takes the text as it is.
     pub fn new(sql: String) -> Self {
-        SqlProjector {
-            sql,
-            parameters: OnceCell::new(),
-        }
+        SqlProjector { sql, parameters: OnceCell::new() }
     }
 
     fn run(
@@ -115,10 +144,7 @@ impl SqlProjector {
         definition: &Definition,
     ) -> Result<Vec<Parameter>> {
         let effects = connection.effects(&self.sql)?;
-        debug_assert!(
-            transactions.projecting,
-            "statements of projectors are checked as a projector's"
-        );
+        debug_assert!(transactions.projecting, "statements of projectors are checked as a projector's");
         transactions.check(effects.control.as_ref(), effects.touches_log)?;
         let statement = connection.cached(&self.sql)?;
         (1..=statement.parameter_count())
@@ -189,9 +215,7 @@ pub fn project(
         return Ok(());
     };
     transactions.projecting = true;
-    let done = statements
-        .iter()
-        .try_for_each(|statement| statement.run(connection, transactions, definition, event));
+    let done = statements.iter().try_for_each(|statement| statement.run(connection, transactions, definition, event));
     transactions.projecting = false;
     let Err(error) = done else { return Ok(()) };
     transactions.notice(connection, Some(&error));

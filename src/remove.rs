@@ -31,7 +31,7 @@ pub fn remove(
     };
     let sequence = run::writable(connection, aggregate_id, writer, event.expected_seq)?;
     let seq = run::following(aggregate_id, sequence.seq)?;
-    let recorded = run::unrecorded(ids, event, seq, tables::next_position(connection)?);
+    let recorded = run::stamped(ids, event, seq, tables::next_position(connection)?);
     let tombstone = run::as_stored(definition, event, &recorded).to_json();
     tables::update_seq(connection, sequence.key, seq)?;
     erase(connection, sequence.key, seq, recorded.position, Some(&tombstone))?;
@@ -42,12 +42,8 @@ pub fn remove(
 /// floor rises to it, so that no position of an erased event is used again.
 pub fn erase(connection: &Connection, key: i64, through: i64, position: i64, event: Option<&str>) -> Result<()> {
     tables::raise_position_floor(connection, position)?;
-    connection
-        .cached("DELETE FROM event WHERE aggregate = ?1 AND seq <= ?2")?
-        .execute((key, through))?;
-    connection
-        .cached("DELETE FROM event_gap WHERE aggregate = ?1 AND through <= ?2")?
-        .execute((key, through))?;
+    connection.cached("DELETE FROM event WHERE aggregate = ?1 AND seq <= ?2")?.execute((key, through))?;
+    connection.cached("DELETE FROM event_gap WHERE aggregate = ?1 AND through <= ?2")?.execute((key, through))?;
     connection
         .cached("UPDATE event_gap SET after = ?2 WHERE aggregate = ?1 AND after < ?2")?
         .execute((key, through))?;

@@ -3,14 +3,14 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::connection::Connection;
-use crate::error::{Error, Result};
-use crate::event::{NewEvent, Recorded, StoredEvent};
+use crate::error::{Error, Result, within};
+use crate::event::{NewEvent, Recorded, StoredEvent, check_aggregate_id, check_type};
 use crate::id::Ids;
-use crate::limits::{MAX_AGGREGATE_ID_BYTES, MAX_NESTING, MAX_SEQ, MAX_TYPE_BYTES};
+use crate::limits::{MAX_NESTING, MAX_SEQ};
 use crate::owner;
 use crate::payload;
 use crate::project::Definition;
-use crate::tables::{self, EventRow, Sequence, Types};
+use crate::tables::{self, EventRow, Names, Sequence};
 
 /// What does not need the lock: names and nesting.
 pub fn check(definition: &Definition, event: &NewEvent<'_>, max_event_bytes: usize) -> Result<()> {
@@ -18,17 +18,8 @@ pub fn check(definition: &Definition, event: &NewEvent<'_>, max_event_bytes: usi
     check_aggregate_id(event.aggregate_id, None)?;
     for (what, text) in [("data", Some(event.data)), ("metadata", event.metadata)] {
         let Some(text) = text else { continue };
-        if text.len() > max_event_bytes {
-            return Err(Error::TooLarge {
-                what: format!(
-                    "The {what} of {} for aggregate \"{}\"",
-                    definition.name, event.aggregate_id
-                ),
-                size: text.len() as u64,
-                limit: max_event_bytes as u64,
-                index: None,
-            });
-        }
+        let whose = || format!("The {what} of {} for aggregate \"{}\"", definition.name, event.aggregate_id);
+        within(whose, text.len(), max_event_bytes, None)?;
         if nests_too_deep(text) {
             return Err(Error::InvalidData {
                 type_name: definition.name.clone(),
@@ -40,37 +31,6 @@ pub fn check(definition: &Definition, event: &NewEvent<'_>, max_event_bytes: usi
     Ok(())
 }
 
-/// `ERR_TOO_LARGE` for a versioned type name over its limit.
-pub fn check_type(name: &str) -> Result<()> {
-    if name.len() <= MAX_TYPE_BYTES {
-        return Ok(());
-    }
-    let (size, limit) = (name.len() as u64, MAX_TYPE_BYTES as u64);
-    Err(Error::TooLarge {
-        what: format!("The type \"{name}\""),
-        size,
-        limit,
-        index: None,
-    })
-}
-
-/// `ERR_TOO_LARGE` for an aggregate id over its limit, `ERR_INVALID_ARGUMENT` for an empty one.
-pub fn check_aggregate_id(aggregate_id: &str, index: Option<usize>) -> Result<()> {
-    if aggregate_id.is_empty() {
-        return Err(Error::InvalidArgument("An aggregate id must not be empty".to_owned()));
-    }
-    if aggregate_id.len() <= MAX_AGGREGATE_ID_BYTES {
-        return Ok(());
-    }
-    let (size, limit) = (aggregate_id.len() as u64, MAX_AGGREGATE_ID_BYTES as u64);
-    Err(Error::TooLarge {
-        what: "The aggregate id".to_owned(),
-        size,
-        limit,
-        index,
-    })
-}
-
 /// Counting brackets first, strings included, spares most payloads the exact pass.
 fn nests_too_deep(text: &str) -> bool {
     let brackets = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
@@ -80,20 +40,20 @@ fn nests_too_deep(text: &str) -> bool {
 /// Records one event inside the open transaction.
 pub fn record(
     connection: &Connection,
-    types: &mut Types,
+    names: &mut Names,
     ids: &mut Ids,
     definition: &Definition,
     event: &NewEvent<'_>,
 ) -> Result<Recorded> {
     let sequence = writable(connection, event.aggregate_id, event.owner, event.expected_seq)?;
     let seq = following(event.aggregate_id, sequence.seq)?;
-    let recorded = unrecorded(ids, event, seq, tables::next_position(connection)?);
+    let recorded = stamped(ids, event, seq, tables::next_position(connection)?);
     tables::update_seq(connection, sequence.key, seq)?;
     let row = EventRow {
         aggregate: sequence.key,
         seq,
         id: &recorded.id,
-        type_key: types.key(connection, &definition.name)?,
+        type_key: names.type_key(connection, &definition.name)?,
         created: Some(recorded.created),
         metadata: event.metadata,
         data: event.data,
@@ -115,12 +75,7 @@ pub fn writable(
     }
     let last = held.as_ref().map_or(-1, |sequence| sequence.seq);
     if let Some(expected) = expected_seq.filter(|expected| *expected != last) {
-        return Err(Error::Conflict {
-            aggregate_id: aggregate_id.to_owned(),
-            what: "seq",
-            expected,
-            got: last,
-        });
+        return Err(Error::Conflict { aggregate_id: aggregate_id.to_owned(), what: "seq", expected, got: last });
     }
     match held {
         Some(sequence) => Ok(sequence),
@@ -142,14 +97,8 @@ pub fn following(aggregate_id: &str, last: i64) -> Result<i64> {
 }
 
 /// What a new event gets besides its rows: an id and a time.
-pub fn unrecorded(ids: &mut Ids, event: &NewEvent<'_>, seq: i64, position: i64) -> Recorded {
-    Recorded {
-        seq,
-        id: ids.make(),
-        created: event.created.unwrap_or_else(now),
-        position,
-        pending: 0,
-    }
+pub fn stamped(ids: &mut Ids, event: &NewEvent<'_>, seq: i64, position: i64) -> Recorded {
+    Recorded { seq, id: ids.make(), created: event.created.unwrap_or_else(now), position, pending: 0 }
 }
 
 /// Unix milliseconds.

@@ -48,37 +48,23 @@ pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
     if found.is_empty() {
         return Ok(Found::Nothing);
     }
-    let foreign = |object: String, advice| {
-        Err(Error::ForeignSchema {
-            path: path.to_owned(),
-            object,
-            advice,
-        })
-    };
+    let foreign = |object: String, advice| Err(Error::ForeignSchema { path: path.to_owned(), object, advice });
     if !found.iter().any(|(_, name, _)| name == "event_meta") {
         let (kind, name, _) = &found[0];
-        let older = found
-            .iter()
-            .any(|(_, name, sql)| name == "event" && sql.contains("aggregate_id"));
+        let older = found.iter().any(|(_, name, sql)| name == "event" && sql.contains("aggregate_id"));
         let advice = if older { " (an older event log)" } else { "" };
         return foreign(format!("{kind} \"{name}\""), advice);
     }
-    let format: Option<i64> = match sqlite
-        .query_row("SELECT format FROM main.event_meta", [], |row| row.get(0))
-        .optional()
-    {
-        Ok(format) => format,
-        Err(rusqlite::Error::SqlInputError { .. } | rusqlite::Error::InvalidColumnType(..)) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let format: Option<i64> =
+        match sqlite.query_row("SELECT format FROM main.event_meta", [], |row| row.get(0)).optional() {
+            Ok(format) => format,
+            Err(rusqlite::Error::SqlInputError { .. } | rusqlite::Error::InvalidColumnType(..)) => None,
+            Err(error) => return Err(error.into()),
+        };
     match format {
         None => return foreign("table \"event_meta\"".to_owned(), ""),
         Some(newer) if newer > FORMAT => {
-            return Err(Error::SchemaNewer {
-                path: path.to_owned(),
-                found: newer,
-                supported: FORMAT,
-            });
+            return Err(Error::SchemaNewer { path: path.to_owned(), found: newer, supported: FORMAT });
         }
         Some(_) => {}
     }
@@ -97,10 +83,7 @@ pub fn create(sqlite: &Sqlite) -> Result<()> {
     for (_, sql) in OBJECTS {
         sqlite.execute_batch(statement_of(sql))?;
     }
-    sqlite.execute(
-        "INSERT INTO event_meta (id, format, position_floor) VALUES (1, ?1, 0)",
-        [FORMAT],
-    )?;
+    sqlite.execute("INSERT INTO event_meta (id, format, position_floor) VALUES (1, ?1, 0)", [FORMAT])?;
     Ok(())
 }
 

@@ -47,9 +47,8 @@ impl Prepared {
     pub fn new(connection: &Connection, sql: String) -> Result<Self> {
         let effects = connection.effects(&sql)?;
         let statement = connection.cached(&sql)?;
-        let parameters = (1..=statement.parameter_count())
-            .map(|index| statement.parameter_name(index).map(str::to_owned))
-            .collect();
+        let parameters =
+            (1..=statement.parameter_count()).map(|index| statement.parameter_name(index).map(str::to_owned)).collect();
         let prepared = Prepared {
             effects,
             reader: statement.column_count() > 0,
@@ -71,10 +70,8 @@ impl Prepared {
     /// The columns as they are now.
     pub fn columns(&self, connection: &Connection) -> Result<Vec<Column>> {
         let statement = connection.cached(&self.sql)?;
-        let declared: Vec<Option<String>> = statement
-            .columns()
-            .map(|column| column.decl_type().map(str::to_owned))
-            .collect();
+        let declared: Vec<Option<String>> =
+            statement.columns().map(|column| column.decl_type().map(str::to_owned)).collect();
         Ok(statement
             .columns_with_metadata()
             .zip(declared)
@@ -93,10 +90,7 @@ impl Prepared {
         let statement: &Statement<'_> = row.as_ref();
         let known = self.columns.borrow();
         let same = known.len() == statement.column_count()
-            && known
-                .iter()
-                .enumerate()
-                .all(|(index, name)| statement.column_name(index).is_ok_and(|now| now == name));
+            && known.iter().enumerate().all(|(index, name)| statement.column_name(index).is_ok_and(|now| now == name));
         drop(known);
         if !same {
             *self.columns.borrow_mut() = names(statement);
@@ -133,6 +127,7 @@ pub(crate) fn execute(
     visit: &mut dyn FnMut(&Row<'_>) -> Result<bool>,
 ) -> Result<bool> {
     let control = prepared.effects.control.as_ref();
+    transactions.notice(connection, None);
     transactions.check(control, prepared.effects.touches_log)?;
     let mut step = || -> Result<()> {
         let mut statement = connection.cached(&prepared.sql)?;
@@ -158,6 +153,7 @@ pub(crate) fn execute(
 
 /// Runs every statement of `sql` in turn and throws their rows away. `true` where rows were taken back by one.
 pub(crate) fn execute_all(connection: &Connection, transactions: &mut Transactions, sql: &str) -> Result<bool> {
+    transactions.notice(connection, None);
     let mut batch = Batch::new(connection.sqlite(), sql);
     let mut taken_back = false;
     loop {

@@ -1,14 +1,14 @@
 //! The rows of Syncline's own tables: the sequence row of an aggregate, event rows, interned types, positions, gaps.
 //! Whoever calls holds the write lock, or reads inside one statement.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
+use rustc_hash::FxHashMap;
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::limits::MAX_AGGREGATE_KEY;
+use crate::limits::{KNOWN_AGGREGATES, MAX_AGGREGATE_KEY};
 
 /// The sequence row of an aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,20 +61,12 @@ pub fn insert_sequence(
             index: None,
         });
     }
-    Ok(Sequence {
-        key,
-        seq: -1,
-        owner: owner.map(str::to_owned),
-        epoch,
-        removed_seq: None,
-    })
+    Ok(Sequence { key, seq: -1, owner: owner.map(str::to_owned), epoch, removed_seq: None })
 }
 
 /// Writes the last seq.
 pub fn update_seq(connection: &Connection, key: i64, seq: i64) -> Result<()> {
-    connection
-        .cached("UPDATE event_sequence SET seq = ?2 WHERE key = ?1")?
-        .execute((key, seq))?;
+    connection.cached("UPDATE event_sequence SET seq = ?2 WHERE key = ?1")?.execute((key, seq))?;
     Ok(())
 }
 
@@ -111,16 +103,7 @@ pub fn insert_event(connection: &Connection, position: i64, row: &EventRow<'_>) 
             "INSERT INTO event (position, aggregate, seq, id, type, created, metadata, data)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute((
-            position,
-            row.aggregate,
-            row.seq,
-            row.id,
-            row.type_key,
-            row.created,
-            row.metadata,
-            row.data,
-        ))?;
+        .execute((position, row.aggregate, row.seq, row.id, row.type_key, row.created, row.metadata, row.data))?;
     Ok(())
 }
 
@@ -142,17 +125,25 @@ pub fn raise_position_floor(connection: &Connection, position: i64) -> Result<()
     Ok(())
 }
 
-/// Whether a gap of the aggregate covers `seq`.
+/// Whether a gap of the aggregate covers `seq`. Gaps do not overlap: only the last that begins before it can.
 pub fn in_gap(connection: &Connection, key: i64, seq: i64) -> Result<bool> {
     Ok(connection
-        .cached("SELECT 1 FROM event_gap WHERE aggregate = ?1 AND after < ?2 AND through >= ?2")?
+        .cached(
+            "SELECT 1 FROM (
+               SELECT through FROM event_gap WHERE aggregate = ?1 AND after < ?2 ORDER BY after DESC LIMIT 1
+             ) WHERE through >= ?2",
+        )?
         .exists((key, seq))?)
 }
 
-/// Notes that `after < seq <= through` no longer exist. A gap that ends where this one begins grows instead.
+/// Notes that `after < seq <= through` no longer exist, past all gaps known. If the last one ends where this one begins,
+/// it grows instead.
 pub fn insert_gap(connection: &Connection, key: i64, after: i64, through: i64) -> Result<()> {
     let grown = connection
-        .cached("UPDATE event_gap SET through = ?3 WHERE aggregate = ?1 AND through = ?2")?
+        .cached(
+            "UPDATE event_gap SET through = ?3 WHERE aggregate = ?1 AND through = ?2
+             AND after = (SELECT max(after) FROM event_gap WHERE aggregate = ?1)",
+        )?
         .execute((key, after, through))?;
     if grown == 0 {
         connection
@@ -162,18 +153,19 @@ pub fn insert_gap(connection: &Connection, key: i64, after: i64, through: i64) -
     Ok(())
 }
 
-/// Interned type names, both ways. Rows of `event_type` never change, so that only a rollback, which may take back a
-/// row that this cache has seen, makes it forget.
+/// Names by key and, for types, keys by name: of event types and of aggregates. The rows never change, so that only a
+/// rollback, which may take back a row that this cache has seen, makes it forget.
 #[derive(Default)]
-pub struct Types {
-    keys: HashMap<Arc<str>, i64>,
-    names: HashMap<i64, Arc<str>>,
+pub struct Names {
+    type_keys: FxHashMap<Arc<str>, i64>,
+    types: FxHashMap<i64, Arc<str>>,
+    aggregates: FxHashMap<i64, Arc<str>>,
 }
 
-impl Types {
-    /// The key of a name, made where it has none yet.
-    pub fn key(&mut self, connection: &Connection, name: &str) -> Result<i64> {
-        if let Some(key) = self.keys.get(name) {
+impl Names {
+    /// The key of a type, made where it has none yet.
+    pub fn type_key(&mut self, connection: &Connection, name: &str) -> Result<i64> {
+        if let Some(key) = self.type_keys.get(name) {
             return Ok(*key);
         }
         let found = connection
@@ -183,42 +175,44 @@ impl Types {
         let key = match found {
             Some(key) => key,
             None => {
-                connection
-                    .cached("INSERT INTO event_type (name) VALUES (?1)")?
-                    .execute([name])?;
+                connection.cached("INSERT INTO event_type (name) VALUES (?1)")?.execute([name])?;
                 connection.sqlite().last_insert_rowid()
             }
         };
-        self.remember(key, name.into());
+        let name: Arc<str> = name.into();
+        self.type_keys.insert(Arc::clone(&name), key);
+        self.types.insert(key, name);
         Ok(key)
     }
 
-    /// The name of a key. `ERR_CORRUPT` where no row has it.
-    pub fn name(&mut self, connection: &Connection, key: i64) -> Result<Arc<str>> {
-        if let Some(name) = self.names.get(&key) {
-            return Ok(Arc::clone(name));
+    /// The name of a type. `ERR_CORRUPT` where no row has its key.
+    pub fn of_type(&mut self, connection: &Connection, key: i64) -> Result<Arc<str>> {
+        named(&mut self.types, connection, "SELECT name FROM event_type WHERE key = ?1", key)
+    }
+
+    /// The id of an aggregate. `ERR_CORRUPT` where no row has its key.
+    pub fn of_aggregate(&mut self, connection: &Connection, key: i64) -> Result<Arc<str>> {
+        if self.aggregates.len() >= KNOWN_AGGREGATES {
+            self.aggregates.clear();
         }
-        let name: Option<String> = connection
-            .cached("SELECT name FROM event_type WHERE key = ?1")?
-            .query_row([key], |row| row.get(0))
-            .optional()?;
-        let Some(name) = name else {
-            return Err(Error::Corrupt(format!(
-                "event_type has no row {key}, but an event names it"
-            )));
-        };
-        Ok(self.remember(key, name.into()))
+        named(&mut self.aggregates, connection, "SELECT aggregate_id FROM event_sequence WHERE key = ?1", key)
     }
 
     /// Forgets everything; called when a transaction, or a part of one, was rolled back.
     pub fn forget(&mut self) {
-        self.keys.clear();
-        self.names.clear();
+        self.type_keys.clear();
+        self.types.clear();
+        self.aggregates.clear();
     }
+}
 
-    fn remember(&mut self, key: i64, name: Arc<str>) -> Arc<str> {
-        self.keys.insert(Arc::clone(&name), key);
-        self.names.insert(key, Arc::clone(&name));
-        name
+fn named(names: &mut FxHashMap<i64, Arc<str>>, connection: &Connection, sql: &str, key: i64) -> Result<Arc<str>> {
+    if let Some(name) = names.get(&key) {
+        return Ok(Arc::clone(name));
     }
+    let name: Option<String> = connection.cached(sql)?.query_row([key], |row| row.get(0)).optional()?;
+    let missing = || Error::Corrupt(format!("An event names key {key}, which no row has ({sql})"));
+    let name: Arc<str> = name.ok_or_else(missing)?.into();
+    names.insert(key, Arc::clone(&name));
+    Ok(name)
 }

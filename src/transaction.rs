@@ -2,8 +2,6 @@
 //! nests by raw savepoints). The stack counts the events that wait for the commit, so that whoever takes back rows
 //! takes back their notifications too. Undone unless committed: `rollback` never fails.
 
-use rusqlite::ErrorCode;
-
 use crate::connection::{Connection, Control};
 use crate::error::{Error, Result};
 
@@ -94,15 +92,11 @@ impl Transactions {
             connection.cached(mode.sql())?.raw_execute()?;
             None
         } else {
-            let name = format!("syncline_{}", self.frames.len());
+            let name = format!("{RESERVED}{}", self.frames.len());
             connection.cached(&format!("SAVEPOINT {name}"))?.raw_execute()?;
             Some(name)
         };
-        self.frames.push(Frame {
-            ours: true,
-            savepoint,
-            mark: self.pending,
-        });
+        self.frames.push(Frame { ours: true, savepoint, mark: self.pending });
         Ok(())
     }
 
@@ -143,7 +137,12 @@ impl Transactions {
     /// Ends the innermost frame that `begin` opened, taking back all of it. Answers how many events are still pending.
     pub fn rollback(&mut self, connection: &Connection) -> u32 {
         self.projecting = false;
-        let Some(frame) = self.pop() else { return self.pending };
+        let Some(frame) = self.pop() else {
+            if self.frames.is_empty() {
+                (self.lost, self.pending) = (None, 0);
+            }
+            return self.pending;
+        };
         self.pending = frame.mark;
         let autocommit = connection.sqlite().is_autocommit();
         match &frame.savepoint {
@@ -154,10 +153,7 @@ impl Transactions {
             }
             Some(_) if autocommit || self.lost.is_some() => {}
             Some(name) => {
-                if let Err(error) = connection
-                    .sqlite()
-                    .execute_batch(&format!("ROLLBACK TO {name}; RELEASE {name}"))
-                {
+                if let Err(error) = connection.sqlite().execute_batch(&format!("ROLLBACK TO {name}; RELEASE {name}")) {
                     // Half a rollback must not be committed: the whole transaction goes.
                     let _ = connection.sqlite().execute_batch("ROLLBACK");
                     self.lose(&error.into());
@@ -190,12 +186,16 @@ impl Transactions {
             }
         }
         let Some(control) = control else { return Ok(()) };
-        let root_is_ours = self.frames.first().is_some_and(|root| root.ours);
+        // A raw BEGIN may stand below: whoever ends the root would end the frames above it too.
+        let any_is_ours = self.frames.iter().any(|frame| frame.ours);
         match control {
-            Control::Begin if root_is_ours => Err(Error::InTransaction("A transaction is open already")),
-            Control::Commit | Control::Rollback if root_is_ours => Err(Error::InTransaction(
+            Control::Begin if any_is_ours => Err(Error::InTransaction("A transaction is open already")),
+            Control::Commit | Control::Rollback if any_is_ours => Err(Error::InTransaction(
                 "Raw COMMIT or ROLLBACK would end a transaction that syncline opened: return from it, or throw",
             )),
+            Control::Savepoint(name) if is_reserved(name) => {
+                Err(Error::InTransaction("Savepoints named syncline_… belong to the transactions that syncline opens"))
+            }
             Control::Release(name) | Control::RollbackTo(name) => match self.find(name) {
                 Some(at) if self.frames[at..].iter().any(|frame| frame.ours) => Err(Error::InTransaction(
                     "Raw RELEASE or ROLLBACK TO would end a transaction that syncline opened inside the savepoint",
@@ -209,11 +209,7 @@ impl Transactions {
     /// Follows a control statement that has succeeded. `true` where rows were taken back.
     pub fn follow(&mut self, control: &Control) -> bool {
         match control {
-            Control::Begin => self.frames.push(Frame {
-                ours: false,
-                savepoint: None,
-                mark: 0,
-            }),
+            Control::Begin => self.frames.push(Frame { ours: false, savepoint: None, mark: 0 }),
             Control::Commit => self.frames.clear(),
             Control::Rollback => {
                 self.frames.clear();
@@ -221,11 +217,7 @@ impl Transactions {
                 return true;
             }
             Control::Savepoint(name) => {
-                self.frames.push(Frame {
-                    ours: false,
-                    savepoint: Some(name.clone()),
-                    mark: self.pending,
-                });
+                self.frames.push(Frame { ours: false, savepoint: Some(name.clone()), mark: self.pending });
             }
             Control::Release(name) => {
                 if let Some(at) = self.find(name) {
@@ -251,10 +243,7 @@ impl Transactions {
             return;
         }
         if self.frames.iter().any(|frame| frame.ours) {
-            let unknown = Error::Sqlite {
-                message: "unknown cause".to_owned(),
-                sqlite_code: "SQLITE_ABORT".to_owned(),
-            };
+            let unknown = Error::Sqlite { message: "unknown cause".to_owned(), sqlite_code: "SQLITE_ABORT".to_owned() };
             self.lose(cause.unwrap_or(&unknown));
         } else {
             self.frames.clear();
@@ -267,37 +256,29 @@ impl Transactions {
             Error::Sqlite { sqlite_code, .. } => sqlite_code.clone(),
             _ => "SQLITE_ABORT".to_owned(),
         };
-        self.lost = Some(Lost {
-            message: cause.to_string(),
-            sqlite_code,
-        });
+        self.lost = Some(Lost { message: cause.to_string(), sqlite_code });
     }
 
     fn check_not_lost(&self) -> Result<()> {
         match &self.lost {
             None => Ok(()),
-            Some(lost) => Err(Error::TransactionLost {
-                message: lost.message.clone(),
-                sqlite_code: lost.sqlite_code.clone(),
-            }),
+            Some(lost) => {
+                Err(Error::TransactionLost { message: lost.message.clone(), sqlite_code: lost.sqlite_code.clone() })
+            }
         }
     }
 
     /// The innermost frame of a savepoint's name; SQLite compares those without case.
     fn find(&self, name: &str) -> Option<usize> {
-        self.frames.iter().rposition(|frame| {
-            frame
-                .savepoint
-                .as_deref()
-                .is_some_and(|savepoint| savepoint.eq_ignore_ascii_case(name))
-        })
+        self.frames
+            .iter()
+            .rposition(|frame| frame.savepoint.as_deref().is_some_and(|savepoint| savepoint.eq_ignore_ascii_case(name)))
     }
 }
 
-/// Whether SQLite says that somebody else holds the lock, or that a read cannot become a write any more.
-pub fn is_lock_error(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)
-    )
+/// How the names of Syncline's own savepoints begin.
+const RESERVED: &str = "syncline_";
+
+fn is_reserved(name: &str) -> bool {
+    name.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
 }

@@ -165,10 +165,7 @@ unsafe extern "C" fn write(
             return flushed;
         }
         return unsafe {
-            gathering
-                .inner()
-                .xWrite
-                .map_or(ffi::SQLITE_IOERR, |write| write(file, data, length, offset))
+            gathering.inner().xWrite.map_or(ffi::SQLITE_IOERR, |write| write(file, data, length, offset))
         };
     }
     if !continues {
@@ -201,10 +198,7 @@ unsafe extern "C" fn read(file: *mut sqlite3_file, data: *mut c_void, length: c_
     let gathering = unsafe { Gathering::of(file) };
     match unsafe { gathering.flush(file) } {
         ffi::SQLITE_OK => unsafe {
-            gathering
-                .inner()
-                .xRead
-                .map_or(ffi::SQLITE_IOERR, |read| read(file, data, length, offset))
+            gathering.inner().xRead.map_or(ffi::SQLITE_IOERR, |read| read(file, data, length, offset))
         },
         failed => failed,
     }
@@ -214,10 +208,7 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
     let gathering = unsafe { Gathering::of(file) };
     match unsafe { gathering.flush(file) } {
         ffi::SQLITE_OK => unsafe {
-            gathering
-                .inner()
-                .xTruncate
-                .map_or(ffi::SQLITE_IOERR, |truncate| truncate(file, size))
+            gathering.inner().xTruncate.map_or(ffi::SQLITE_IOERR, |truncate| truncate(file, size))
         },
         failed => failed,
     }
@@ -226,12 +217,7 @@ unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
     let gathering = unsafe { Gathering::of(file) };
     match unsafe { gathering.flush(file) } {
-        ffi::SQLITE_OK => unsafe {
-            gathering
-                .inner()
-                .xSync
-                .map_or(ffi::SQLITE_IOERR, |sync| sync(file, flags))
-        },
+        ffi::SQLITE_OK => unsafe { gathering.inner().xSync.map_or(ffi::SQLITE_IOERR, |sync| sync(file, flags)) },
         failed => failed,
     }
 }
@@ -240,10 +226,7 @@ unsafe extern "C" fn file_size(file: *mut sqlite3_file, size: *mut sqlite3_int64
     let gathering = unsafe { Gathering::of(file) };
     match unsafe { gathering.flush(file) } {
         ffi::SQLITE_OK => unsafe {
-            gathering
-                .inner()
-                .xFileSize
-                .map_or(ffi::SQLITE_IOERR, |size_of| size_of(file, size))
+            gathering.inner().xFileSize.map_or(ffi::SQLITE_IOERR, |size_of| size_of(file, size))
         },
         failed => failed,
     }

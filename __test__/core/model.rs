@@ -22,13 +22,7 @@ pub struct Aggregate {
 impl Aggregate {
     fn new(owner: Option<&str>) -> Self {
         let epoch = i64::from(owner.is_some());
-        Aggregate {
-            seq: -1,
-            owner: owner.map(str::to_owned),
-            epoch,
-            events: BTreeMap::new(),
-            removed: None,
-        }
+        Aggregate { seq: -1, owner: owner.map(str::to_owned), epoch, events: BTreeMap::new(), removed: None }
     }
 }
 
@@ -43,20 +37,9 @@ pub struct Model {
 /// An item of a replay.
 #[derive(Debug, Clone)]
 pub enum Item {
-    Event {
-        aggregate: String,
-        seq: i64,
-        event: Event,
-    },
-    Gap {
-        aggregate: String,
-        after: i64,
-        through: i64,
-    },
-    Removed {
-        aggregate: String,
-        seq: i64,
-    },
+    Event { aggregate: String, seq: i64, event: Event },
+    Gap { aggregate: String, after: i64, through: i64 },
+    Removed { aggregate: String, seq: i64 },
 }
 
 /// The code of the error that an operation must end with, if any.
@@ -74,31 +57,21 @@ impl Model {
         if expected.is_some_and(|expected| expected != last) {
             return Err("ERR_CONFLICT");
         }
-        let entry = self
-            .aggregates
-            .entry(aggregate.to_owned())
-            .or_insert_with(|| Aggregate::new(owner));
+        let entry = self.aggregates.entry(aggregate.to_owned()).or_insert_with(|| Aggregate::new(owner));
         entry.seq += 1;
         *self.projected.entry(aggregate.to_owned()).or_default() += 1;
         Ok(entry.seq)
     }
 
     pub fn store(&mut self, aggregate: &str, seq: i64, event: Event) {
-        self.aggregates
-            .get_mut(aggregate)
-            .expect("run before store")
-            .events
-            .insert(seq, event);
+        self.aggregates.get_mut(aggregate).expect("run before store").events.insert(seq, event);
     }
 
     pub fn claim(&mut self, aggregate: &str, owner: Option<&str>) -> (Option<String>, i64) {
         if let (None, None) = (owner, self.aggregates.get(aggregate)) {
             return (None, 0);
         }
-        let entry = self
-            .aggregates
-            .entry(aggregate.to_owned())
-            .or_insert_with(|| Aggregate::new(None));
+        let entry = self.aggregates.entry(aggregate.to_owned()).or_insert_with(|| Aggregate::new(None));
         if entry.owner.as_deref() != owner {
             entry.epoch += i64::from(owner.is_some());
             entry.owner = owner.map(str::to_owned);
@@ -131,10 +104,7 @@ impl Model {
             Item::Gap { after, .. } if *after > last => return Err("ERR_SEQUENCE_MISMATCH"),
             _ => {}
         }
-        let entry = self
-            .aggregates
-            .entry(aggregate.clone())
-            .or_insert_with(|| Aggregate::new(None));
+        let entry = self.aggregates.entry(aggregate.clone()).or_insert_with(|| Aggregate::new(None));
         match item {
             Item::Event { seq, event, .. } if *seq <= last => {
                 if entry.events.get(seq).is_some_and(|held| held != event) {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use syncline::connection::OpenOptions;
+use syncline::core::Steps;
 use syncline::error::Result;
 use syncline::event::NewEvent;
 use syncline::log::Range;
 use syncline::project::{Definition, Projector, SqlProjector};
-use syncline::replay::{Authority, Batch};
-use syncline::store::{Steps, Store};
+use syncline::replay::Batch;
+use syncline::replay::apply::Authority;
+use syncline::store::Store;
 use syncline::transaction::Mode;
 
 use crate::model::{Aggregate, Event, Item, Model};
@@ -83,25 +85,17 @@ fn data(aggregate: &str, payload: u8) -> String {
 }
 
 fn open(path: &str) -> Store {
-    let options = OpenOptions {
-        path: path.to_owned(),
-        readonly: false,
-        full: false,
-        busy_timeout: Duration::from_secs(5),
-    };
+    let options =
+        OpenOptions { path: path.to_owned(), readonly: false, full: false, busy_timeout: Duration::from_secs(5) };
     let store = Store::open(&options, 1 << 20).expect("the store opens");
     let upsert = "INSERT INTO counted (id, n) VALUES (:aggregateID, 1) ON CONFLICT (id) DO UPDATE SET n = n + 1";
+    store.execute_all("CREATE TABLE IF NOT EXISTS counted (id TEXT PRIMARY KEY, n INTEGER NOT NULL)").unwrap();
     store
-        .execute_all("CREATE TABLE IF NOT EXISTS counted (id TEXT PRIMARY KEY, n INTEGER NOT NULL)")
-        .unwrap();
-    store
-        .register(vec![Definition {
-            name: "thing.happened.1".to_owned(),
-            aggregate: "id".to_owned(),
-            projector: Projector::Sql(vec![SqlProjector::new(upsert.to_owned())]),
-            validate: false,
-            upcast: false,
-        }])
+        .register(vec![Definition::new(
+            "thing.happened.1".to_owned(),
+            "id".to_owned(),
+            Projector::Sql(vec![SqlProjector::new(upsert.to_owned())]),
+        )])
         .unwrap();
     store
 }
@@ -113,12 +107,7 @@ fn code<T>(result: &Result<T>) -> std::result::Result<(), &'static str> {
 /// Does one step to both and compares their outcomes. `false`: the reopening is up to the caller.
 fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> bool {
     match step {
-        Step::Run {
-            aggregate,
-            owner,
-            expected,
-            payload,
-        } => {
+        Step::Run { aggregate, owner, expected, payload } => {
             let (aggregate, owner) = (name(*aggregate), owner.map(|owner| format!("owner-{owner}")));
             let data = data(&aggregate, *payload);
             let event = NewEvent {
@@ -130,12 +119,7 @@ fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> 
                 expected_seq: *expected,
                 owner: owner.as_deref(),
             };
-            let steps = Steps {
-                begin: true,
-                project: true,
-                commit: true,
-                ..Steps::default()
-            };
+            let steps = Steps { begin: true, project: true, commit: true, ..Steps::default() };
             let done = store.run(steps, &event);
             let wanted = model.run(&aggregate, owner.as_deref(), *expected);
             assert_eq!(code(&done), wanted.map(|_| ()), "{step:?}");
@@ -155,53 +139,26 @@ fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> 
             store.commit().unwrap();
             model.remove(&name(*aggregate));
         }
-        Step::Replay {
-            aggregate,
-            start,
-            count,
-            other,
-        } => {
+        Step::Replay { aggregate, start, count, other } => {
             let aggregate = name(*aggregate);
             let last = model.aggregates.get(&aggregate).map_or(-1, |known| known.seq);
             let first = (last + 1 + start).max(0);
             let items: Vec<_> = (first..first + i64::from(*count))
                 .map(|seq| {
-                    let held = model
-                        .aggregates
-                        .get(&aggregate)
-                        .and_then(|known| known.events.get(&seq));
+                    let held = model.aggregates.get(&aggregate).and_then(|known| known.events.get(&seq));
                     let event = held.filter(|_| !other).cloned().unwrap_or_else(|| {
                         *counter += 1;
-                        Event {
-                            id: format!("other-{counter}"),
-                            data: data(&aggregate, 0),
-                        }
+                        Event { id: format!("other-{counter}"), data: data(&aggregate, 0) }
                     });
-                    Item::Event {
-                        aggregate: aggregate.clone(),
-                        seq,
-                        event,
-                    }
+                    Item::Event { aggregate: aggregate.clone(), seq, event }
                 })
                 .collect();
             replay(store, model, &items);
         }
-        Step::Gap {
-            aggregate,
-            start,
-            length,
-        } => {
+        Step::Gap { aggregate, start, length } => {
             let aggregate = name(*aggregate);
             let after = (model.aggregates.get(&aggregate).map_or(-1, |known| known.seq) + start).max(-1);
-            replay(
-                store,
-                model,
-                &[Item::Gap {
-                    aggregate,
-                    after,
-                    through: after + i64::from(*length),
-                }],
-            );
+            replay(store, model, &[Item::Gap { aggregate, after, through: after + i64::from(*length) }]);
         }
         Step::Removed { aggregate, offset } => {
             let aggregate = name(*aggregate);
@@ -234,11 +191,7 @@ fn replay(store: &Store, model: &mut Model, items: &[Item]) {
                 r#"{{"id":"{}","type":"thing.happened.1","seq":{seq},"aggregateID":"{aggregate}","data":{}}}"#,
                 event.id, event.data
             ),
-            Item::Gap {
-                aggregate,
-                after,
-                through,
-            } => {
+            Item::Gap { aggregate, after, through } => {
                 format!(r#"{{"kind":"gap","aggregateID":"{aggregate}","after":{after},"through":{through}}}"#)
             }
             Item::Removed { aggregate, seq } => {
@@ -268,40 +221,18 @@ fn observed(store: &Store) -> Model {
     let mut aggregates = BTreeMap::new();
     for listed in store.aggregates("", "", usize::MAX).unwrap() {
         let mut events = BTreeMap::new();
-        let range = Range {
-            after: -1,
-            before: None,
-            limit: usize::MAX,
-            descending: false,
-        };
+        let range = Range { after: -1, before: None, limit: usize::MAX, descending: false };
         store
             .read(&listed.aggregate_id, range, &mut |event| {
-                events.insert(
-                    event.seq,
-                    Event {
-                        id: event.id.to_owned(),
-                        data: event.data.to_owned(),
-                    },
-                );
+                events.insert(event.seq, Event { id: event.id.to_owned(), data: event.data.to_owned() });
                 Ok(())
             })
             .unwrap();
         // The log must explain every seq: it fails by itself where one is missing without a word.
-        let page = store
-            .read_log(&listed.aggregate_id, (-1, listed.seq), usize::MAX, &mut |_| Ok(()))
-            .unwrap();
+        let page = store.read_log(&listed.aggregate_id, (-1, listed.seq), usize::MAX, &mut |_| Ok(())).unwrap();
         let (owner, epoch) = store.owner(&listed.aggregate_id).unwrap().unwrap();
         let removed = page.removed.map(|(seq, _)| seq);
-        aggregates.insert(
-            listed.aggregate_id,
-            Aggregate {
-                seq: listed.seq,
-                owner,
-                epoch,
-                events,
-                removed,
-            },
-        );
+        aggregates.insert(listed.aggregate_id, Aggregate { seq: listed.seq, owner, epoch, events, removed });
     }
     let mut projected = BTreeMap::new();
     let prepared = store.prepare("SELECT id, n FROM counted".to_owned()).unwrap();

@@ -26,24 +26,12 @@ fn transaction() -> impl Strategy<Value = Transaction> {
     let small = proptest::collection::vec((0..400u16, 0..600u16), 0..20);
     let large = proptest::collection::vec((0..400u16, 0..6000u16), 100..300);
     let rows = prop_oneof![3 => small, 1 => large];
-    (
-        rows,
-        proptest::bool::weighted(0.8),
-        proptest::bool::weighted(0.3),
-        proptest::bool::weighted(0.2),
-    )
-        .prop_map(|(rows, keep, foreign, checkpoint)| Transaction {
-            rows,
-            keep,
-            foreign,
-            checkpoint,
-        })
+    (rows, proptest::bool::weighted(0.8), proptest::bool::weighted(0.3), proptest::bool::weighted(0.2))
+        .prop_map(|(rows, keep, foreign, checkpoint)| Transaction { rows, keep, foreign, checkpoint })
 }
 
 fn contents(sqlite: &Sqlite) -> Vec<(i64, i64)> {
-    let check: String = sqlite
-        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
-        .unwrap();
+    let check: String = sqlite.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(check, "ok");
     let mut statement = sqlite.prepare("SELECT id, length(body) FROM item ORDER BY id").unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();

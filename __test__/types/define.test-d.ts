@@ -26,6 +26,13 @@ export type Types = [
   Expect<Equal<PropertiesOf<typeof Created>, { title: string }>>,
 ]
 
+const Plain = define({ type: "plain", version: 1, aggregate: "id", schema: z.object({ id: z.string() }) })
+export type OfUnion = Expect<Equal<PropertiesOf<typeof Created | typeof Plain>, { title: string } | { id: string }>>
+
+// An option that is undefined is one that was left out.
+const unset = undefined as undefined | "none"
+define({ type: "t", version: 1, aggregate: "id", schema: z.object({ id: z.string() }), projector: unset })
+
 // Any Standard Schema infers.
 const withValibot = define({
   type: "valibot",
@@ -75,6 +82,23 @@ const union = z.union([z.object({ id: z.string(), a: z.string() }), z.object({ i
 define({ type: "t", version: 1, aggregate: "id", schema: union })
 // @ts-expect-error: not in every member
 define({ type: "t", version: 1, aggregate: "a", schema: union })
+
+// Loose schemas: the declared fields name it, not whatever else may be there.
+define({ type: "t", version: 1, aggregate: "id", schema: z.looseObject({ id: z.string(), n: z.number() }) })
+define({ type: "t", version: 1, aggregate: "id", schema: z.object({ id: z.string() }).passthrough() })
+define({ type: "t", version: 1, aggregate: "id", schema: z.object({ id: z.string() }).catchall(z.unknown()) })
+define({ type: "t", version: 1, aggregate: "id", schema: v.looseObject({ id: v.string() }) })
+define({ type: "t", version: 1, aggregate: "id", schema: type({ id: "string", "[string]": "unknown" }) })
+const both = z.intersection(z.object({ id: z.string() }), z.record(z.string(), z.unknown()))
+define({ type: "t", version: 1, aggregate: "id", schema: both })
+// @ts-expect-error: not declared
+define({ type: "t", version: 1, aggregate: "missing", schema: z.looseObject({ id: z.string() }) })
+// @ts-expect-error: declared, and not a string
+define({ type: "t", version: 1, aggregate: "n", schema: z.looseObject({ id: z.string(), n: z.number() }) })
+// @ts-expect-error: declared, and not required
+define({ type: "t", version: 1, aggregate: "maybe", schema: z.looseObject({ maybe: z.string().optional() }) })
+// A record of strings has every field.
+define({ type: "t", version: 1, aggregate: "any", schema: z.record(z.string(), z.string()) })
 
 // JSON must carry the input.
 const id = z.string()

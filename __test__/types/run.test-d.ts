@@ -9,8 +9,11 @@ import {
   type ErrorCode,
   type Event,
   type InputOf,
+  type OpenOptions,
   type Projector,
+  type RemoveOptions,
   type Store,
+  type Synchronous,
 } from "syncline"
 import { z } from "zod"
 import type { Equal, Expect } from "./equal"
@@ -118,12 +121,41 @@ const result = built.transaction((tx) => {
   return 1
 })
 export type Result = Expect<Equal<typeof result, number>>
+// @ts-expect-error: projectors of a query builder, and no query
+open(":memory:", { projectors: [project(Created, (tx: Builder, data) => tx.insert(data.id))] })
+const options: OpenOptions = { owner: undefined, projectors, query: undefined }
+export const prepared: Store = open(":memory:", options)
 open(":memory:", {
-  projectors: [project(Created, (tx: Builder, data) => tx.insert(data.id))],
   // @ts-expect-error: the projector wants another builder than this one
+  projectors: [project(Created, (tx: Builder, data) => tx.insert(data.id))],
   query: (db) => db,
 })
 
+// Projectors and transactions are synchronous.
+// @ts-expect-error: async
+project(Created, async (tx) => void tx.exec(""))
+// @ts-expect-error: perhaps a promise
+project(Created, (tx, data) => (data.n > 1 ? Promise.resolve() : tx.exec("")))
+// @ts-expect-error: async
+store.transaction(async () => 1)
+// @ts-expect-error: returns a promise
+store.transaction(() => Promise.resolve(1))
+project(Created, () => {
+  throw new Error("always")
+})
+project(Created, (tx, data) => tx.prepare("DELETE FROM t WHERE id = ?").get(data.id))
+project(Created, (_tx, data) => JSON.parse(data.id))
+export const parsed: { a: 1 } = store.transaction((): { a: 1 } => JSON.parse(""))
+// A generic caller says so, too.
+export function within<T>(work: ((db: Database) => T) & Synchronous<T>): T {
+  return store.transaction(work)
+}
+export const one: number = within(() => 1)
+// @ts-expect-error: async
+within(async () => 1)
+
+const removal: RemoveOptions<typeof Renamed> = { event: [Renamed, { id: "a", name: "gone" }] }
+store.remove("a", removal)
 store.remove("a", { event: [Renamed, { id: "a", name: "gone" }] })
 // @ts-expect-error: wrong data
 store.remove("a", { event: [Renamed, { id: "a" }] })

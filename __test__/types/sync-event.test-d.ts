@@ -31,6 +31,8 @@ const pair = SyncEvent.project(Renamed, (tx, data, event) => {
   data.name
   return void [connection, title, input]
 })
+// @ts-expect-error async
+SyncEvent.project(Renamed, async () => {})
 const drizzled = SyncEvent.project(Renamed, (tx: SynclineDatabase, data) => void [tx.$client, data.title])
 
 SyncEvent.init({ path: ":memory:", projectors: [pair], convertEvent: (_type, data) => ({ info: data }) })

@@ -10,7 +10,8 @@ use super::coded_error::OrThrow;
 use super::store::Handle;
 use super::value::{Maker, Raw};
 use crate::error::{Error, Result};
-use crate::replay::{Authority, Batch};
+use crate::replay::Batch;
+use crate::replay::apply::Authority;
 use crate::store::Store;
 
 /// The input of one replay.
@@ -85,11 +86,7 @@ fn item_values(
     let unknown = || Error::InvalidArgument(format!("No event has index {index}"));
     let event = batch.event(index).ok_or_else(unknown)?;
     let definition = store.replay_definition(batch, index)?.ok_or_else(unknown)?;
-    let signed = if event.canonical {
-        index as i64
-    } else {
-        -1 - index as i64
-    };
+    let signed = if event.canonical { index as i64 } else { -1 - index as i64 };
     values.extend([
         maker.integer(signed),
         maker.integer(definition as i64),
@@ -113,9 +110,7 @@ pub fn replay_set_data(
     data: String,
     metadata: Option<String>,
 ) -> napi::Result<()> {
-    handle
-        .replay_set_data(&mut batch.borrow_mut(), index as usize, data, metadata)
-        .or_throw(env)
+    handle.replay_set_data(&mut batch.borrow_mut(), index as usize, data, metadata).or_throw(env)
 }
 
 /// Gives the upcast input that a SQL projector gets as `:data`.
@@ -138,13 +133,9 @@ pub fn replay_apply(
     epoch: f64,
     collect: bool,
 ) -> napi::Result<Raw> {
-    let authority = Authority {
-        owner: owner.as_deref(),
-        epoch: (epoch >= 0.0).then_some(epoch as i64),
-    };
-    let (applied, pending) = handle
-        .replay_apply(&mut batch.borrow_mut(), from as usize..to as usize, authority, collect)
-        .or_throw(env)?;
+    let authority = Authority { owner: owner.as_deref(), epoch: (epoch >= 0.0).then_some(epoch as i64) };
+    let (applied, pending) =
+        handle.replay_apply(&mut batch.borrow_mut(), from as usize..to as usize, authority, collect).or_throw(env)?;
     let maker = Maker::new(env);
     let mut values = vec![maker.integer(applied.stop as i64), maker.integer(pending.into())];
     values.extend(applied.indices.iter().map(|index| maker.integer(*index as i64)));

@@ -30,12 +30,7 @@ pub fn prepare(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, sql: 
     let parameters: Vec<_> = prepared
         .parameters
         .iter()
-        .map(|name| {
-            maker.text_or_null(
-                name.as_deref()
-                    .map(|name| name.trim_start_matches([':', '@', '$', '?'])),
-            )
-        })
+        .map(|name| maker.text_or_null(name.as_deref().map(|name| name.trim_start_matches([':', '@', '$', '?']))))
         .collect();
     let (reader, readonly) = (maker.boolean(prepared.reader), maker.boolean(prepared.readonly));
     let statement = External::new(Rc::new(prepared)).into_unknown(env)?;
@@ -79,11 +74,7 @@ pub fn statement_run(
     let values = read_parameters(env, parameters.raw()).or_throw(env)?;
     let (changes, rowid) = handle.execute(statement, &values, &mut |_| Ok(true)).or_throw(env)?;
     let maker = Maker::new(env);
-    let rowid = if safe_integers {
-        maker.bigint(rowid)
-    } else {
-        maker.integer(rowid)
-    };
+    let rowid = if safe_integers { maker.bigint(rowid) } else { maker.integer(rowid) };
     Ok(maker.array(&[maker.number(changes as f64), rowid]))
 }
 
@@ -97,11 +88,7 @@ pub fn statement_get(
     safe_integers: bool,
 ) -> napi::Result<Raw> {
     let rows = collect(env, handle, statement, parameters, safe_integers, false)?;
-    Ok(if rows.len() == 1 {
-        Raw(Maker::new(env).null())
-    } else {
-        Maker::new(env).array(&rows)
-    })
+    Ok(if rows.len() == 1 { Raw(Maker::new(env).null()) } else { Maker::new(env).array(&rows) })
 }
 
 /// All rows, one after the other, after the generation of their columns.
@@ -145,7 +132,7 @@ fn push_row(
     values: &mut Vec<sys::napi_value>,
 ) -> crate::error::Result<()> {
     for index in 0..row.as_ref().column_count() {
-        values.push(maker.column(row.get_ref(index)?, safe_integers));
+        values.push(maker.column(row.get_ref(index)?, safe_integers)?);
     }
     Ok(())
 }
@@ -173,9 +160,7 @@ pub fn cursor_next(
 ) -> napi::Result<Raw> {
     let maker = Maker::new(env);
     let mut values = vec![maker.null()];
-    let more = handle
-        .next_row(cursor, &mut |row| push_row(maker, row, safe_integers, &mut values))
-        .or_throw(env)?;
+    let more = handle.next_row(cursor, &mut |row| push_row(maker, row, safe_integers, &mut values)).or_throw(env)?;
     if !more {
         return Ok(Raw(maker.null()));
     }
@@ -220,14 +205,9 @@ pub fn create_function(
     let mut flags = FunctionFlags::SQLITE_UTF8;
     flags.set(FunctionFlags::SQLITE_DETERMINISTIC, options.deterministic);
     flags.set(FunctionFlags::SQLITE_DIRECTONLY, options.direct_only);
-    let callback = Callback {
-        env: env.raw(),
-        function: to_reference(&function)?,
-        safe_integers: options.safe_integers,
-    };
-    handle
-        .create_function(&name, options.arguments, flags, move |values| callback.call(values))
-        .or_throw(env)
+    let callback =
+        Callback { env: env.raw(), function: to_reference(&function)?, safe_integers: options.safe_integers };
+    handle.create_function(&name, options.arguments, flags, move |values| callback.call(values)).or_throw(env)
 }
 
 fn to_reference(function: &Function<'_, Unknown<'_>, Unknown<'_>>) -> napi::Result<FunctionRef<(), ()>> {
@@ -253,24 +233,20 @@ unsafe impl Send for Callback {}
 impl Callback {
     fn call(&self, values: &[ValueRef<'_>]) -> Result<Value, String> {
         let maker = Maker::of(self.env);
-        let arguments: Vec<_> = values
+        // One statement can call a function millions of times before its own scope ends.
+        let _scope = HandleScope::open(self.env);
+        let arguments = values
             .iter()
             .map(|value| maker.column(*value, self.safe_integers))
-            .collect();
+            .collect::<crate::error::Result<Vec<_>>>()
+            .map_err(|error| error.to_string())?;
         let env = Env::from_raw(self.env);
         let function = self.function.borrow_back(&env).map_err(|error| error.to_string())?;
         let (mut this, mut result) = (ptr::null_mut(), ptr::null_mut());
         // SAFETY: a statement of this environment is being stepped, so its thread and a handle scope are ours.
         let status = unsafe {
             sys::napi_get_undefined(self.env, &mut this);
-            sys::napi_call_function(
-                self.env,
-                this,
-                function.raw(),
-                arguments.len(),
-                arguments.as_ptr(),
-                &mut result,
-            )
+            sys::napi_call_function(self.env, this, function.raw(), arguments.len(), arguments.as_ptr(), &mut result)
         };
         if status != sys::Status::napi_ok {
             let mut thrown = ptr::null_mut();
@@ -279,5 +255,27 @@ impl Callback {
             return Err("a function of the program threw".to_owned());
         }
         read_value(self.env, result).map_err(|error| error.to_string())
+    }
+}
+
+/// Frees the values that one call made when it ends.
+struct HandleScope {
+    env: sys::napi_env,
+    scope: sys::napi_handle_scope,
+}
+
+impl HandleScope {
+    fn open(env: sys::napi_env) -> Self {
+        let mut scope = ptr::null_mut();
+        // SAFETY: a call into this environment is running.
+        unsafe { sys::napi_open_handle_scope(env, &mut scope) };
+        HandleScope { env, scope }
+    }
+}
+
+impl Drop for HandleScope {
+    fn drop(&mut self) {
+        // SAFETY: scopes are dropped in the reverse order of their opening, as values on the stack.
+        unsafe { sys::napi_close_handle_scope(self.env, self.scope) };
     }
 }

@@ -9,12 +9,13 @@ use napi_derive::napi;
 use super::coded_error::OrThrow;
 use super::value::{EventList, Maker, Raw};
 use crate::connection::OpenOptions;
+use crate::core::Steps;
 use crate::error::Error;
 use crate::event::{NewEvent, Recorded};
 use crate::log::Range;
 use crate::project::{Definition, Projector, SqlProjector};
 use crate::replay::input;
-use crate::store::{Steps, Store};
+use crate::store::Store;
 use crate::transaction::{Mode, State};
 
 /// An open store or connection. Statements and batches are only used together with it.
@@ -61,11 +62,8 @@ pub fn open(env: &Env, path: String, options: NativeOpenOptions) -> napi::Result
         full: options.full,
         busy_timeout: Duration::from_millis(options.busy_timeout.into()),
     };
-    let store = if options.log {
-        Store::open(&open, options.max_event_bytes as usize)
-    } else {
-        Store::open_plain(&open)
-    };
+    let store =
+        if options.log { Store::open(&open, options.max_event_bytes as usize) } else { Store::open_plain(&open) };
     Ok(External::new(Rc::new(store.or_throw(env)?)))
 }
 
@@ -84,17 +82,15 @@ pub fn register(
 ) -> napi::Result<()> {
     let definitions = definitions
         .into_iter()
-        .map(|definition| Definition {
-            projector: match definition.projector {
+        .map(|native| {
+            let projector = match native.projector {
                 1 => Projector::None,
                 2 => Projector::JavaScript,
-                3 => Projector::Sql(definition.sql.into_iter().map(SqlProjector::new).collect()),
+                3 => Projector::Sql(native.sql.into_iter().map(SqlProjector::new).collect()),
                 _ => Projector::Missing,
-            },
-            name: definition.name,
-            aggregate: definition.aggregate,
-            validate: definition.validate,
-            upcast: definition.upcast,
+            };
+            let definition = Definition::new(native.name, native.aggregate, projector);
+            Definition { validate: native.validate, upcast: native.upcast, ..definition }
         })
         .collect();
     handle.register(definitions).or_throw(env)
@@ -199,9 +195,7 @@ pub fn remove(
         expected_seq: None,
         owner: owner.as_deref(),
     });
-    let removed = handle
-        .remove(&aggregate_id, owner.as_deref(), event.as_ref())
-        .or_throw(env)?;
+    let removed = handle.remove(&aggregate_id, owner.as_deref(), event.as_ref()).or_throw(env)?;
     Ok(removed.map_or_else(|| Raw(maker.null()), |recorded| recorded_values(maker, &recorded)))
 }
 
@@ -234,18 +228,15 @@ pub fn claim(
 pub fn owner(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, aggregate_id: String) -> napi::Result<Raw> {
     let maker = Maker::new(env);
     let owner = handle.owner(&aggregate_id).or_throw(env)?;
-    Ok(owner.map_or_else(
-        || Raw(maker.null()),
-        |(owner, epoch)| owner_values(maker, owner.as_deref(), epoch),
-    ))
+    Ok(owner.map_or_else(|| Raw(maker.null()), |(owner, epoch)| owner_values(maker, owner.as_deref(), epoch)))
 }
 
 fn owner_values(maker: Maker, owner: Option<&str>, epoch: i64) -> Raw {
     maker.array(&[maker.text_or_null(owner), maker.integer(epoch)])
 }
 
-/// A page of one aggregate's events, eight flat values each; `before` −1 for none.
-#[napi(catch_unwind, ts_return_type = "FlatEvents")]
+/// A page of one aggregate's events; `before` −1 for none.
+#[napi(catch_unwind, ts_return_type = "EventPage")]
 pub fn read(
     env: &Env,
     #[napi(ts_arg_type = "Handle")] handle: &Handle,
@@ -256,12 +247,7 @@ pub fn read(
     descending: bool,
 ) -> napi::Result<Raw> {
     let before = (before >= 0.0).then_some(before as i64);
-    let range = Range {
-        after: after as i64,
-        before,
-        limit: limit as usize,
-        descending,
-    };
+    let range = Range { after: after as i64, before, limit: limit as usize, descending };
     let mut events = EventList::new(Maker::new(env));
     handle
         .read(&aggregate_id, range, &mut |event| {
@@ -273,7 +259,7 @@ pub fn read(
 }
 
 /// A page of all events in the order of commits.
-#[napi(catch_unwind, ts_return_type = "FlatEvents")]
+#[napi(catch_unwind, ts_return_type = "EventPage")]
 pub fn read_all(
     env: &Env,
     #[napi(ts_arg_type = "Handle")] handle: &Handle,
@@ -291,7 +277,7 @@ pub fn read_all(
 }
 
 /// One event, or nothing.
-#[napi(catch_unwind, ts_return_type = "FlatEvents")]
+#[napi(catch_unwind, ts_return_type = "EventPage")]
 pub fn get(
     env: &Env,
     #[napi(ts_arg_type = "Handle")] handle: &Handle,
@@ -301,11 +287,11 @@ pub fn get(
     read(env, handle, aggregate_id, seq - 1.0, seq + 1.0, 1, false)
 }
 
-/// A page of the log, `after < seq <= through`: events, gaps as flat pairs, the tombstone as its seq and the deletion
-/// event's eight values (or none), and whether the page reaches the end.
+/// A page of the log, `after < seq <= through`: events, gaps as flat pairs, the tombstone as its seq and a page of
+/// the deletion event (or none), and whether the page reaches the end.
 #[napi(
     catch_unwind,
-    ts_return_type = "[events: FlatEvents, gaps: number[], removed: [seq: number, event: FlatEvents] | null, done: boolean]"
+    ts_return_type = "[events: EventPage, gaps: number[], removed: [seq: number, event: EventPage] | null, done: boolean]"
 )]
 pub fn log_page(
     env: &Env,
@@ -318,15 +304,10 @@ pub fn log_page(
     let maker = Maker::new(env);
     let mut events = EventList::new(maker);
     let page = handle
-        .read_log(
-            &aggregate_id,
-            (after as i64, through as i64),
-            limit as usize,
-            &mut |event| {
-                events.push(event);
-                Ok(())
-            },
-        )
+        .read_log(&aggregate_id, (after as i64, through as i64), limit as usize, &mut |event| {
+            events.push(event);
+            Ok(())
+        })
         .or_throw(env)?;
     let removed = match page.removed {
         None => maker.null(),
@@ -335,9 +316,7 @@ pub fn log_page(
             if let Some(json) = event {
                 let items = input::read_text(&json, usize::MAX);
                 let items = items.map_err(|error| {
-                    Error::Corrupt(format!(
-                        "The deletion event of aggregate \"{aggregate_id}\" is unreadable: {error}"
-                    ))
+                    Error::Corrupt(format!("The deletion event of aggregate \"{aggregate_id}\" is unreadable: {error}"))
                 });
                 if let Some(input::Item::Event(item)) = items.or_throw(env)?.first() {
                     list.push(&item.as_stored(&json, 0));
@@ -346,18 +325,9 @@ pub fn log_page(
             maker.array(&[maker.integer(seq), list.finish().0]).0
         }
     };
-    let gaps: Vec<_> = page
-        .gaps
-        .iter()
-        .flat_map(|(after, through)| [*after, *through])
-        .map(|seq| maker.integer(seq))
-        .collect();
-    Ok(maker.array(&[
-        events.finish().0,
-        maker.array(&gaps).0,
-        removed,
-        maker.boolean(page.done),
-    ]))
+    let gaps: Vec<_> =
+        page.gaps.iter().flat_map(|(after, through)| [*after, *through]).map(|seq| maker.integer(seq)).collect();
+    Ok(maker.array(&[events.finish().0, maker.array(&gaps).0, removed, maker.boolean(page.done)]))
 }
 
 /// The last seq of an aggregate, −1 when unknown.
@@ -375,10 +345,7 @@ pub fn sequences(
 ) -> napi::Result<Raw> {
     let maker = Maker::new(env);
     let pairs = handle.sequences(ids.as_deref()).or_throw(env)?;
-    let values: Vec<_> = pairs
-        .iter()
-        .flat_map(|(id, seq)| [maker.text(id.as_bytes()), maker.integer(*seq)])
-        .collect();
+    let values: Vec<_> = pairs.iter().flat_map(|(id, seq)| [maker.text(id.as_bytes()), maker.integer(*seq)]).collect();
     Ok(maker.array(&values))
 }
 

@@ -4,8 +4,19 @@ export type Handle = { readonly __handle: unique symbol }
 export type Batch = { readonly __batch: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
-/** Eight values an event: id, type.version, seq, aggregateID, created, metadata text, data text, position. */
-export type FlatEvents = (string | number | null)[]
+/**
+ * A page of events: their ids and their data, each joined to one string; seven numbers each (where its id and its data
+ * end, seq, created or NaN, position, index of the type, index of the aggregate); the types; the aggregates; and metadata
+ * texts by event, or null where no event has any.
+ */
+export type EventPage = [
+  ids: string,
+  data: string,
+  numbers: Float64Array,
+  types: string[],
+  aggregates: string[],
+  metadata: (string | null)[] | null,
+]
 /** Eight values an item: index, def, seq, id, aggregateID, created, metadata text, data text. */
 export type FlatItems = (string | number | null)[]
 

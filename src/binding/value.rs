@@ -8,6 +8,7 @@ use std::ptr;
 use napi::bindgen_prelude::{Env, ToNapiValue};
 use napi::sys;
 use rusqlite::types::{Value, ValueRef};
+use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
@@ -82,7 +83,25 @@ impl Maker {
     /// A string of UTF-8 text; bytes that are not UTF-8 become U+FFFD.
     pub fn text(self, text: &[u8]) -> sys::napi_value {
         let mut value = ptr::null_mut();
-        unsafe { sys::napi_create_string_utf8(self.env, text.as_ptr().cast(), text.len() as isize, &mut value) };
+        let status =
+            unsafe { sys::napi_create_string_utf8(self.env, text.as_ptr().cast(), text.len() as isize, &mut value) };
+        self.made(status, value)
+    }
+
+    /// The value, or null where making it failed, and then nothing pending that a later call would throw.
+    fn made(self, status: sys::napi_status, value: sys::napi_value) -> sys::napi_value {
+        if status == sys::Status::napi_ok {
+            return value;
+        }
+        let mut thrown = ptr::null_mut();
+        unsafe { sys::napi_get_and_clear_last_exception(self.env, &mut thrown) };
+        ptr::null_mut()
+    }
+
+    /// A string of bytes that are one character each.
+    fn latin1(self, text: &[u8]) -> sys::napi_value {
+        let mut value = ptr::null_mut();
+        unsafe { sys::napi_create_string_latin1(self.env, text.as_ptr().cast(), text.len() as isize, &mut value) };
         value
     }
 
@@ -99,19 +118,44 @@ impl Maker {
     /// A Buffer with a copy of the bytes.
     pub fn bytes(self, bytes: &[u8]) -> sys::napi_value {
         let (mut value, mut data) = (ptr::null_mut(), ptr::null_mut());
-        unsafe { sys::napi_create_buffer_copy(self.env, bytes.len(), bytes.as_ptr().cast(), &mut data, &mut value) };
+        let status = unsafe {
+            sys::napi_create_buffer_copy(self.env, bytes.len(), bytes.as_ptr().cast(), &mut data, &mut value)
+        };
+        self.made(status, value)
+    }
+
+    /// A Float64Array.
+    pub fn numbers(self, numbers: &[f64]) -> sys::napi_value {
+        let (mut buffer, mut data, mut value) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+        unsafe {
+            sys::napi_create_arraybuffer(self.env, size_of_val(numbers), &mut data, &mut buffer);
+            if !data.is_null() {
+                ptr::copy_nonoverlapping(numbers.as_ptr(), data.cast::<f64>(), numbers.len());
+            }
+            let kind = sys::TypedarrayType::float64_array;
+            sys::napi_create_typedarray(self.env, kind, numbers.len(), buffer, 0, &mut value);
+        }
         value
     }
 
-    /// A column of a row.
-    pub fn column(self, value: ValueRef<'_>, safe_integers: bool) -> sys::napi_value {
-        match value {
+    /// A column of a row. `ERR_TOO_LARGE` for text or bytes that JavaScript cannot hold (V8: 2^29 − 24 characters).
+    pub fn column(self, value: ValueRef<'_>, safe_integers: bool) -> Result<sys::napi_value> {
+        let made = match value {
             ValueRef::Null => self.null(),
             ValueRef::Integer(integer) if safe_integers => self.bigint(integer),
             ValueRef::Integer(integer) => self.integer(integer),
             ValueRef::Real(number) => self.number(number),
             ValueRef::Text(text) => self.text(text),
             ValueRef::Blob(bytes) => self.bytes(bytes),
+        };
+        match value {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) if made.is_null() => Err(Error::TooLarge {
+                what: "A value for JavaScript".to_owned(),
+                size: bytes.len() as u64,
+                limit: (1 << 29) - 24,
+                index: None,
+            }),
+            _ => Ok(made),
         }
     }
 
@@ -128,12 +172,61 @@ impl Maker {
     }
 }
 
-/// The flat form of events: eight values each, `id, type, seq, aggregateID, created, metadata, data, position`.
+/// A page of events for JavaScript: `[ids, data, numbers, types, aggregates, metadata]`. The ids and the payloads of a
+/// page are one string each, cut by JavaScript where `numbers` says: making a string, or setting an element of an array,
+/// costs more through Node-API than reading the row did. Seven numbers an event: where its id and its data end in UTF-16
+/// units, seq, created or NaN, position, index of the type, index of the aggregate.
 pub struct EventList {
     maker: Maker,
+    ids: Joined,
+    data: Joined,
+    numbers: Vec<f64>,
+    types: Interned,
+    aggregates: Interned,
+    metadata: Vec<(usize, sys::napi_value)>,
+}
+
+/// Texts one after the other, measured as JavaScript will measure them.
+#[derive(Default)]
+struct Joined {
+    text: String,
+    utf16: usize,
+}
+
+impl Joined {
+    /// Appends a text and says where it ends.
+    fn push(&mut self, text: &str) -> f64 {
+        self.text.push_str(text);
+        self.utf16 += if text.is_ascii() { text.len() } else { text.chars().map(char::len_utf16).sum() };
+        self.utf16 as f64
+    }
+
+    fn finish(&self, maker: Maker) -> sys::napi_value {
+        // As many UTF-16 units as bytes: all of it is ASCII, which needs no decoding.
+        if self.utf16 == self.text.len() {
+            maker.latin1(self.text.as_bytes())
+        } else {
+            maker.text(self.text.as_bytes())
+        }
+    }
+}
+
+/// Strings that occur again and again in a page.
+#[derive(Default)]
+struct Interned {
+    indices: FxHashMap<String, usize>,
     values: Vec<sys::napi_value>,
-    types: Vec<(String, sys::napi_value)>,
-    aggregate: Option<(String, sys::napi_value)>,
+}
+
+impl Interned {
+    fn index(&mut self, maker: Maker, text: &str) -> f64 {
+        if let Some(index) = self.indices.get(text) {
+            return *index as f64;
+        }
+        self.values.push(maker.text(text.as_bytes()));
+        self.indices.insert(text.to_owned(), self.values.len() - 1);
+        (self.values.len() - 1) as f64
+    }
 }
 
 impl EventList {
@@ -141,48 +234,58 @@ impl EventList {
     pub fn new(maker: Maker) -> Self {
         EventList {
             maker,
-            values: Vec::new(),
-            types: Vec::new(),
-            aggregate: None,
+            ids: Joined::default(),
+            data: Joined::default(),
+            numbers: Vec::new(),
+            types: Interned::default(),
+            aggregates: Interned::default(),
+            metadata: Vec::new(),
         }
     }
 
-    /// Appends an event. Types and a repeated aggregate id are made once a page.
+    /// Appends an event.
     pub fn push(&mut self, event: &StoredEvent<'_>) {
         let maker = self.maker;
-        let type_name = match self.types.iter().find(|(name, _)| name == event.type_name) {
-            Some((_, value)) => *value,
-            None => {
-                let value = maker.text(event.type_name.as_bytes());
-                self.types.push((event.type_name.to_owned(), value));
-                value
-            }
-        };
-        let aggregate = match &self.aggregate {
-            Some((id, value)) if id == event.aggregate_id => *value,
-            _ => {
-                let value = maker.text(event.aggregate_id.as_bytes());
-                self.aggregate = Some((event.aggregate_id.to_owned(), value));
-                value
-            }
-        };
-        self.values.extend([
-            maker.text(event.id.as_bytes()),
-            type_name,
-            maker.integer(event.seq),
-            aggregate,
-            maker.integer_or_null(event.created),
-            maker.text_or_null(event.metadata),
-            maker.text(event.data.as_bytes()),
-            maker.integer(event.position),
-        ]);
+        if let Some(metadata) = event.metadata {
+            self.metadata.push((self.numbers.len() / EVENT_NUMBERS, maker.text(metadata.as_bytes())));
+        }
+        let numbers: [f64; EVENT_NUMBERS] = [
+            self.ids.push(event.id),
+            self.data.push(event.data),
+            event.seq as f64,
+            event.created.map_or(f64::NAN, |created| created as f64),
+            event.position as f64,
+            self.types.index(maker, event.type_name),
+            self.aggregates.index(maker, event.aggregate_id),
+        ];
+        self.numbers.extend(numbers);
     }
 
-    /// The array.
+    /// The page.
     pub fn finish(self) -> Raw {
-        self.maker.array(&self.values)
+        let maker = self.maker;
+        let metadata = if self.metadata.is_empty() {
+            maker.null()
+        } else {
+            let mut all = vec![maker.null(); self.numbers.len() / EVENT_NUMBERS];
+            for (index, value) in self.metadata {
+                all[index] = value;
+            }
+            maker.array(&all).0
+        };
+        maker.array(&[
+            self.ids.finish(maker),
+            self.data.finish(maker),
+            maker.numbers(&self.numbers),
+            maker.array(&self.types.values).0,
+            maker.array(&self.aggregates.values).0,
+            metadata,
+        ])
     }
 }
+
+/// Numbers an event in a page.
+const EVENT_NUMBERS: usize = 7;
 
 /// Reads the elements of an array as values for SQLite. Numbers are bound as REAL and bigints as INTEGER, as
 /// better-sqlite3 does; whatever else SQLite cannot hold is `ERR_INVALID_ARGUMENT`.
@@ -220,9 +323,7 @@ pub(crate) fn read_value(env: sys::napi_env, value: sys::napi_value) -> Result<V
                 if lossless {
                     Ok(Value::Integer(integer))
                 } else {
-                    Err(Error::InvalidArgument(
-                        "A bigint parameter does not fit into 64 bits".to_owned(),
-                    ))
+                    Err(Error::InvalidArgument("A bigint parameter does not fit into 64 bits".to_owned()))
                 }
             }
             sys::ValueType::napi_string => Ok(Value::Text(read_text(env, value))),

@@ -8,10 +8,13 @@ use std::ops::Range;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, within};
+use crate::event::check_aggregate_id;
 use crate::limits::{MAX_ID_BYTES, MAX_NESTING, MAX_SAFE_INTEGER, MAX_SEQ, MAX_TYPE_BYTES};
 use crate::payload;
-use crate::run::check_aggregate_id;
+
+/// How many times longer than its stored form the text of a payload may be, by spaces and escapes.
+const LOOSE_FORM: usize = 8;
 
 /// JSON text: a slice of the batch's source, or text of its own.
 #[derive(Debug, Clone)]
@@ -58,22 +61,12 @@ pub struct EventItem {
 #[derive(Debug, Clone)]
 pub enum Item {
     Event(EventItem),
-    Gap {
-        aggregate_id: Box<str>,
-        after: i64,
-        through: i64,
-    },
-    Removed {
-        aggregate_id: Box<str>,
-        seq: i64,
-        event: Option<EventItem>,
-    },
-    Synced {
-        aggregate_id: Box<str>,
-    },
+    Gap { aggregate_id: Box<str>, after: i64, through: i64 },
+    Removed { aggregate_id: Box<str>, seq: i64, event: Option<EventItem> },
+    Synced { aggregate_id: Box<str> },
 }
 
-/// Reads text that is a JSON array, JSON lines, or a single object.
+/// Reads text that is a JSON array, or JSON objects one after the other: lines, or a single object on several.
 pub fn read_text(source: &str, max_event_bytes: usize) -> Result<Vec<Item>> {
     let text = source.strip_prefix('\u{feff}').unwrap_or(source);
     let mut items = Vec::new();
@@ -85,8 +78,14 @@ pub fn read_text(source: &str, max_event_bytes: usize) -> Result<Vec<Item>> {
     if text.trim_start().starts_with('[') {
         read_array(text, &mut take)?;
     } else {
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            take(line)?;
+        let values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
+        for value in values {
+            match value {
+                Ok(raw) => take(raw.get())?,
+                Err(error) => {
+                    return Err(Error::InvalidEvent { index: items.len(), field: "json", message: error.to_string() });
+                }
+            }
         }
     }
     Ok(items)
@@ -122,23 +121,15 @@ fn read_array(text: &str, take: &mut dyn FnMut(&str) -> Result<()>) -> Result<()
             Ok(())
         }
     }
-    let mut elements = Elements {
-        take,
-        count: 0,
-        failed: None,
-    };
+    let mut elements = Elements { take, count: 0, failed: None };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = deserializer
-        .deserialize_seq(&mut elements)
-        .and_then(|()| deserializer.end());
+    let read = deserializer.deserialize_seq(&mut elements).and_then(|()| deserializer.end());
     match (elements.failed, read) {
         (Some(error), _) => Err(error),
         (None, Ok(())) => Ok(()),
-        (None, Err(error)) => Err(Error::InvalidEvent {
-            index: elements.count,
-            field: "json",
-            message: error.to_string(),
-        }),
+        (None, Err(error)) => {
+            Err(Error::InvalidEvent { index: elements.count, field: "json", message: error.to_string() })
+        }
     }
 }
 
@@ -225,11 +216,7 @@ struct Reader<'a> {
 }
 
 fn read_item(source: &str, raw: &str, index: usize, max_event_bytes: usize) -> Result<Item> {
-    let reader = Reader {
-        source,
-        index,
-        max_event_bytes,
-    };
+    let reader = Reader { source, index, max_event_bytes };
     let fields = reader.fields(raw, "json")?;
     let Some(kind) = fields.kind else {
         return Ok(Item::Event(reader.event(&fields)?));
@@ -243,56 +230,31 @@ fn read_item(source: &str, raw: &str, index: usize, max_event_bytes: usize) -> R
             let after = reader.integer("after", fields.after, -1, MAX_SEQ)?;
             let through = reader.integer("through", fields.through, 0, MAX_SEQ)?;
             if through <= after {
-                return Err(reader.invalid(
-                    "through",
-                    &format!("must be greater than after ({after}), got {through}"),
-                ));
+                return Err(reader.invalid("through", &format!("must be greater than after ({after}), got {through}")));
             }
-            Ok(Item::Gap {
-                aggregate_id: reader.aggregate_id(&fields)?,
-                after,
-                through,
-            })
+            Ok(Item::Gap { aggregate_id: reader.aggregate_id(&fields)?, after, through })
         }
         "removed" => {
             let aggregate_id = reader.aggregate_id(&fields)?;
-            let seq = reader.integer("seq", fields.seq, -1, MAX_SEQ)?;
+            let seq = reader.integer("seq", fields.seq, 0, MAX_SEQ)?;
             let event = match fields.event {
                 None => None,
                 Some(raw) => Some(reader.event(&reader.fields(raw.get(), "event")?)?),
             };
-            if event
-                .as_ref()
-                .is_some_and(|event| event.aggregate_id != aggregate_id || event.seq != seq)
-            {
+            if event.as_ref().is_some_and(|event| event.aggregate_id != aggregate_id || event.seq != seq) {
                 return Err(reader.invalid("event", "must have the aggregateID and seq of the removal"));
             }
-            Ok(Item::Removed {
-                aggregate_id,
-                seq,
-                event,
-            })
+            Ok(Item::Removed { aggregate_id, seq, event })
         }
-        "synced" => Ok(Item::Synced {
-            aggregate_id: reader.aggregate_id(&fields)?,
-        }),
-        other => Err(reader.invalid(
-            "kind",
-            &format!(
-                "must be event, gap, removed or synced, got \"{}\"",
-                payload::shortened(other)
-            ),
-        )),
+        "synced" => Ok(Item::Synced { aggregate_id: reader.aggregate_id(&fields)? }),
+        other => Err(reader
+            .invalid("kind", &format!("must be event, gap, removed or synced, got \"{}\"", payload::shortened(other)))),
     }
 }
 
 impl<'a> Reader<'a> {
     fn invalid(&self, field: &'static str, message: &str) -> Error {
-        Error::InvalidEvent {
-            index: self.index,
-            field,
-            message: message.to_owned(),
-        }
+        Error::InvalidEvent { index: self.index, field, message: message.to_owned() }
     }
 
     fn fields<'r>(&self, raw: &'r str, field: &'static str) -> Result<Fields<'r>> {
@@ -320,26 +282,12 @@ impl<'a> Reader<'a> {
             }
         };
         let canonical = data_is_canonical && metadata_is_canonical;
-        Ok(EventItem {
-            id,
-            type_name,
-            aggregate_id,
-            seq,
-            created,
-            metadata,
-            data,
-            canonical,
-        })
+        Ok(EventItem { id, type_name, aggregate_id, seq, created, metadata, data, canonical })
     }
 
     fn string<'r>(&self, field: &'static str, raw: Option<&'r RawValue>) -> Result<Cow<'r, str>> {
         let raw = raw.ok_or_else(|| self.invalid(field, "is missing"))?.get();
-        let refuse = |_| {
-            self.invalid(
-                field,
-                &format!("must be a well-formed string, got {}", payload::shortened(raw)),
-            )
-        };
+        let refuse = |_| self.invalid(field, &format!("must be a well-formed string, got {}", payload::shortened(raw)));
         serde_json::from_str::<Key<'r>>(raw).map(|key| key.0).map_err(refuse)
     }
 
@@ -348,14 +296,7 @@ impl<'a> Reader<'a> {
         if name.is_empty() {
             return Err(self.invalid(field, "must not be empty"));
         }
-        if name.len() > limit {
-            return Err(Error::TooLarge {
-                what: format!("The {field} of the event at index {}", self.index),
-                size: name.len() as u64,
-                limit: limit as u64,
-                index: Some(self.index),
-            });
-        }
+        within(|| format!("The {field} of the event at index {}", self.index), name.len(), limit, Some(self.index))?;
         Ok(name.into())
     }
 
@@ -378,13 +319,7 @@ impl<'a> Reader<'a> {
                 .map(|number| number as i64)
         });
         number.filter(|number| (least..=most).contains(number)).ok_or_else(|| {
-            self.invalid(
-                field,
-                &format!(
-                    "must be an integer from {least} to {most}, got {}",
-                    payload::shortened(raw)
-                ),
-            )
+            self.invalid(field, &format!("must be an integer from {least} to {most}, got {}", payload::shortened(raw)))
         })
     }
 
@@ -393,20 +328,14 @@ impl<'a> Reader<'a> {
         if !raw.starts_with('{') {
             return Err(self.invalid(field, &format!("must be an object, got {}", payload::shortened(raw))));
         }
-        if raw.len() > self.max_event_bytes {
-            return Err(Error::TooLarge {
-                what: format!("The {field} of the {type_name} at index {}", self.index),
-                size: raw.len() as u64,
-                limit: self.max_event_bytes as u64,
-                index: Some(self.index),
-            });
-        }
         let shape = payload::inspect(raw, "");
+        // What counts is the stored form; of other text JavaScript tells its size later. Until then it may be longer.
+        let limit =
+            if shape.canonical { self.max_event_bytes } else { self.max_event_bytes.saturating_mul(LOOSE_FORM) };
+        let whose = || format!("The {field} of the {type_name} at index {}", self.index);
+        within(whose, raw.len(), limit, Some(self.index))?;
         if shape.depth > MAX_NESTING {
-            return Err(self.invalid(
-                field,
-                &format!("nests {} levels deep, the limit is {MAX_NESTING}", shape.depth),
-            ));
+            return Err(self.invalid(field, &format!("nests {} levels deep, the limit is {MAX_NESTING}", shape.depth)));
         }
         let start = raw.as_ptr() as usize - self.source.as_ptr() as usize;
         Ok((Text::Slice(start..start + raw.len()), shape.canonical))

@@ -1,0 +1,299 @@
+//! One open database: its connection, its transactions and everything above them, and the calls that need several of
+//! these at once. `Store` is its lock.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rusqlite::types::Value;
+
+use crate::checkpoint::Checkpointer;
+use crate::connection::Connection;
+use crate::cursor::Cursor;
+use crate::error::{Error, Result};
+use crate::event::{self, NewEvent, Recorded};
+use crate::id::Ids;
+use crate::project::{self, Definitions};
+use crate::remove;
+use crate::run;
+use crate::statement::Prepared;
+use crate::tables::Names;
+use crate::transaction::{Mode, State, Transactions};
+
+/// What a run does besides recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Steps {
+    /// Open a frame first; a failure ends it again.
+    pub begin: bool,
+    /// Run the SQL projector.
+    pub project: bool,
+    /// End the frame.
+    pub commit: bool,
+    /// Neither store the event nor move the sequence.
+    pub unrecorded: bool,
+    /// A JavaScript projector follows.
+    pub projecting: bool,
+}
+
+/// Everything that one open database holds. Cursors come first: they borrow the connection.
+pub(crate) struct Core {
+    pub(crate) cursors: HashMap<u32, (Rc<Prepared>, Cursor)>,
+    pub(crate) next_cursor: u32,
+    pub(crate) checkpointer: Option<Checkpointer>,
+    pub(crate) transactions: Transactions,
+    pub(crate) names: Names,
+    pub(crate) definitions: Definitions,
+    pub(crate) ids: Ids,
+    pub(crate) max_event_bytes: usize,
+    pub(crate) connection: Connection,
+}
+
+impl Core {
+    pub(crate) fn new(connection: Connection, checkpointer: Option<Checkpointer>, max_event_bytes: usize) -> Self {
+        Core {
+            cursors: HashMap::new(),
+            next_cursor: 0,
+            checkpointer,
+            transactions: Transactions::default(),
+            names: Names::default(),
+            definitions: Definitions::default(),
+            ids: Ids::new(),
+            max_event_bytes,
+            connection,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, mode: Mode, wait: bool) -> Result<bool> {
+        self.check_no_cursor()?;
+        let root = self.transactions.state() == State::Autocommit;
+        // A read-only connection has no write lock to take; what writes is refused where it would.
+        let mode = if self.connection.is_readonly() { Mode::Deferred } else { mode };
+        if root
+            && let Some(checkpointer) = &mut self.checkpointer
+            && !checkpointer.before_begin(&self.connection, wait)
+        {
+            return Ok(false);
+        }
+        let start = Instant::now();
+        let (connection, transactions) = (&self.connection, &mut self.transactions);
+        let begun = if wait || !root {
+            transactions.begin(connection, mode)
+        } else {
+            connection.waiting(Duration::ZERO, || transactions.begin(connection, mode))
+        };
+        self.transactions.notice(&self.connection, begun.as_ref().err());
+        match begun {
+            Err(error) if error.is_busy() && !wait => Ok(false),
+            begun => self.waited(start, begun).map(|()| true),
+        }
+    }
+
+    /// An `ERR_BUSY` says how long the lock was waited for: not at all, where waiting could not help.
+    pub(crate) fn waited<T>(&self, start: Instant, result: Result<T>) -> Result<T> {
+        result.map_err(|error| match error {
+            Error::Busy { message, waited: None } => {
+                let waited = start.elapsed().as_millis() as u64;
+                let path = self.connection.path();
+                Error::Busy { message: format!("\"{path}\": {message} (waited {waited} ms)"), waited: Some(waited) }
+            }
+            other => other,
+        })
+    }
+
+    pub(crate) fn commit(&mut self) -> Result<u32> {
+        let committed = self.transactions.commit(&self.connection);
+        if committed.is_err() {
+            self.names.forget();
+        } else if self.transactions.state() == State::Autocommit {
+            self.after_commit();
+        }
+        self.close_stray_cursors();
+        committed
+    }
+
+    pub(crate) fn after_commit(&mut self) {
+        if let Some(checkpointer) = &mut self.checkpointer {
+            checkpointer.committed(self.connection.wal_bytes());
+        }
+    }
+
+    pub(crate) fn rollback(&mut self) -> u32 {
+        self.names.forget();
+        // A statement that is still open would keep giving rows that are taken back.
+        self.cursors.clear();
+        self.transactions.rollback(&self.connection)
+    }
+
+    /// No transaction begins while an iteration is open, so that those open at its end were begun in it and left behind.
+    /// They would refuse every later write.
+    fn close_stray_cursors(&mut self) {
+        if self.transactions.state() == State::Autocommit {
+            self.cursors.clear();
+        }
+    }
+
+    /// Runs `call` in a frame of its own.
+    pub(crate) fn framed<T>(&mut self, call: impl FnOnce(&mut Core) -> Result<T>) -> Result<T> {
+        self.check_writable()?;
+        self.begin(Mode::Immediate, true)?;
+        let done = call(self);
+        let result = self.noticed(done);
+        self.close_frame(result)
+    }
+
+    pub(crate) fn close_frame<T>(&mut self, result: Result<T>) -> Result<T> {
+        match result {
+            Ok(value) => self.commit().map(|_| value),
+            Err(error) => {
+                self.rollback();
+                Err(error)
+            }
+        }
+    }
+
+    /// The log can be written: the connection is not read-only, and no raw transaction is open.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.connection.is_readonly() {
+            return Err(Error::Readonly(format!("\"{}\" was opened read-only", self.connection.path())));
+        }
+        match self.transactions.state() {
+            State::Raw => Err(Error::InTransaction(
+                "A raw BEGIN or SAVEPOINT is open; events are recorded in transactions that the store opens",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn run(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Recorded> {
+        run::check(self.definitions.get(event.definition)?, event, self.max_event_bytes)?;
+        self.check_writable()?;
+        if steps.begin {
+            self.begin(Mode::Immediate, true)?;
+        }
+        let recorded = self.record(steps, event);
+        let recorded = match self.noticed(recorded) {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                if steps.begin {
+                    self.rollback();
+                }
+                return Err(error);
+            }
+        };
+        if steps.commit {
+            self.commit()?;
+        }
+        Ok(recorded)
+    }
+
+    pub(crate) fn record(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Recorded> {
+        self.transactions.projecting = false;
+        let state = self.transactions.state();
+        if state != State::Ours {
+            self.transactions.check(None, false)?;
+            return Err(Error::InTransaction("An event is recorded inside a transaction"));
+        }
+        let definition = self.definitions.get(event.definition)?;
+        let mut recorded = if steps.unrecorded {
+            run::stamped(&mut self.ids, event, -1, 0)
+        } else {
+            run::record(&self.connection, &mut self.names, &mut self.ids, definition, event)?
+        };
+        recorded.pending = self.transactions.add_pending(1);
+        if steps.project {
+            let stored = run::as_stored(definition, event, &recorded);
+            project::project(&self.connection, &mut self.transactions, definition, &stored)?;
+        }
+        self.transactions.projecting = steps.projecting;
+        Ok(recorded)
+    }
+
+    pub(crate) fn remove(
+        &mut self,
+        aggregate_id: &str,
+        writer: Option<&str>,
+        event: Option<&NewEvent<'_>>,
+    ) -> Result<Option<Recorded>> {
+        event::check_aggregate_id(aggregate_id, None)?;
+        self.check_writable()?;
+        if self.transactions.state() != State::Ours {
+            self.transactions.check(None, false)?;
+            return Err(Error::InTransaction("An aggregate is removed inside a transaction"));
+        }
+        let event = match event {
+            None => None,
+            Some(event) => {
+                let definition = self.definitions.get(event.definition)?;
+                run::check(definition, event, self.max_event_bytes)?;
+                Some((definition, event))
+            }
+        };
+        let removed = remove::remove(&self.connection, &mut self.ids, aggregate_id, writer, event);
+        self.transactions.notice(&self.connection, removed.as_ref().err());
+        let Some(mut recorded) = removed? else { return Ok(None) };
+        recorded.pending = self.transactions.add_pending(1);
+        if let Some((definition, event)) = event {
+            let stored = run::as_stored(definition, event, &recorded);
+            project::project(&self.connection, &mut self.transactions, definition, &stored)?;
+            self.transactions.projecting = matches!(definition.projector, project::Projector::JavaScript);
+        }
+        Ok(Some(recorded))
+    }
+
+    /// After statements of our own: SQLite may have ended the transaction by itself.
+    pub(crate) fn noticed<T>(&mut self, result: Result<T>) -> Result<T> {
+        self.transactions.notice(&self.connection, result.as_ref().err());
+        result
+    }
+
+    /// After statements of the caller: what they took back, what they committed.
+    pub(crate) fn after_statements(&mut self, start: Instant, done: Result<bool>) -> Result<()> {
+        if !matches!(done, Ok(false)) {
+            self.names.forget();
+        }
+        if self.transactions.state() == State::Autocommit {
+            self.after_commit();
+        }
+        self.waited(start, done).map(|_| ())
+    }
+
+    pub(crate) fn open_cursor(&mut self, prepared: &Rc<Prepared>, values: &[Value]) -> Result<u32> {
+        let effects = &prepared.effects;
+        self.transactions.check(effects.control.as_ref(), effects.touches_log)?;
+        if !prepared.readonly || effects.control.is_some() {
+            self.check_no_cursor()?;
+        }
+        // SAFETY: `cursors` is dropped before `connection`, as the order of the fields says.
+        #[allow(unsafe_code)]
+        let cursor = unsafe { Cursor::open(&self.connection, prepared, values) }?;
+        self.next_cursor = self.next_cursor.wrapping_add(1);
+        self.cursors.insert(self.next_cursor, (Rc::clone(prepared), cursor));
+        Ok(self.next_cursor)
+    }
+
+    pub(crate) fn check_no_cursor(&self) -> Result<()> {
+        if self.cursors.is_empty() { Ok(()) } else { Err(busy()) }
+    }
+
+    /// Runs several reads in one snapshot of the file.
+    pub(crate) fn snapshot<T>(&mut self, read: impl FnOnce(&Connection, &mut Names) -> Result<T>) -> Result<T> {
+        let alone = self.connection.sqlite().is_autocommit();
+        if alone {
+            self.connection.cached("BEGIN DEFERRED")?.raw_execute()?;
+        }
+        let done = read(&self.connection, &mut self.names);
+        if alone {
+            // A read transaction has nothing to lose.
+            let ended = self.connection.cached("COMMIT")?.raw_execute();
+            if ended.is_err() && !self.connection.sqlite().is_autocommit() {
+                let _ = self.connection.sqlite().execute_batch("ROLLBACK");
+            }
+        }
+        done
+    }
+}
+
+/// The lock, or the connection, is taken by a query that is still running.
+pub(crate) fn busy() -> Error {
+    Error::Busy { message: "This database connection is busy executing a query".to_owned(), waited: Some(0) }
+}

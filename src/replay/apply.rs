@@ -1,0 +1,321 @@
+//! Applies the items of a batch inside the open transaction: owner and epoch, sequence, rows, SQL projectors. Each item
+//! is judged, which writes nothing, and then performed.
+
+use std::ops::Range;
+
+use rusqlite::OptionalExtension;
+
+use super::input::{EventItem, Item};
+use super::{Batch, Progress, aggregate_of, event_of};
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::event::StoredEvent;
+use crate::owner;
+use crate::payload;
+use crate::project::{self, Definitions, Projector};
+use crate::remove;
+use crate::tables::{self, EventRow, Names, Sequence};
+use crate::transaction::Transactions;
+
+/// In whose name, and in which epoch, a replay is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Authority<'a> {
+    /// Claims what nobody owns and refuses a different owner.
+    pub owner: Option<&'a str>,
+    /// A lower one is refused, a higher one adopted.
+    pub epoch: Option<i64>,
+}
+
+impl Authority<'_> {
+    /// `ERR_INVALID_ARGUMENT` or `ERR_TOO_LARGE` for what cannot own anything: at epoch 0 nobody has owned it yet.
+    pub fn check(&self) -> Result<()> {
+        if self.owner.is_some() && self.epoch == Some(0) {
+            return Err(Error::InvalidArgument("An owner's epoch is at least 1".to_owned()));
+        }
+        self.owner.map_or(Ok(()), owner::check_name)
+    }
+}
+
+/// What a call of [`Batch::apply`] did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The index of the first item that has not been dealt with.
+    pub stop: usize,
+    /// Applied events: those whose projector is JavaScript's, or all of them if asked.
+    pub indices: Vec<usize>,
+}
+
+/// Everything an item needs besides the batch.
+pub struct Target<'a> {
+    /// Holds the tables.
+    pub connection: &'a Connection,
+    /// Whose innermost frame takes the changes.
+    pub transactions: &'a mut Transactions,
+    /// Interned names.
+    pub names: &'a mut Names,
+    /// What is known of the types.
+    pub definitions: &'a Definitions,
+}
+
+/// What an item comes to.
+enum Verdict {
+    Nothing,
+    Duplicate,
+    Event { definition: usize },
+    Gap { after: i64, through: i64 },
+    Removed { seq: i64, definition: Option<usize> },
+}
+
+impl Batch {
+    /// Applies the items of `range` in order, inside the open transaction. It stops early where a JavaScript projector
+    /// has to run before the next item can be dealt with. A check fails only on the first item that is looked at; SQLite may
+    /// refuse a write on any.
+    pub fn apply(
+        &mut self,
+        target: &mut Target<'_>,
+        range: Range<usize>,
+        authority: Authority<'_>,
+        collect: bool,
+    ) -> Result<Applied> {
+        let mut applied = Applied { stop: range.end, indices: Vec::new() };
+        let mut javascript_waits = false;
+        for index in range {
+            let verdict = match self.judge(target, index, authority) {
+                Ok(verdict) => verdict,
+                Err(_) if javascript_waits => {
+                    applied.stop = index;
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let definition = match &verdict {
+                Verdict::Event { definition } | Verdict::Removed { definition: Some(definition), .. } => {
+                    Some(target.definitions.get(*definition)?)
+                }
+                _ => None,
+            };
+            let projector = definition.map(|definition| &definition.projector);
+            if javascript_waits && matches!(projector, Some(Projector::Sql(_))) {
+                applied.stop = index;
+                break;
+            }
+            self.perform(target, index, verdict, authority)?;
+            let javascript = matches!(projector, Some(Projector::JavaScript));
+            if projector.is_some() && (collect || javascript) {
+                applied.indices.push(index);
+            }
+            javascript_waits |= javascript;
+        }
+        if applied.stop == self.items.len() {
+            self.finish(target.connection)?;
+        }
+        Ok(applied)
+    }
+
+    /// Owner, epoch and sequence of an item. Writes nothing.
+    fn judge(&mut self, target: &mut Target<'_>, index: usize, authority: Authority<'_>) -> Result<Verdict> {
+        let connection = target.connection;
+        let item = &self.items[index];
+        let progress = &mut self.aggregates[self.by_id[aggregate_of(item)]];
+        if progress.sequence.is_none() {
+            progress.sequence = tables::find_sequence(connection, &progress.aggregate_id)?;
+        }
+        let last = progress.sequence.as_ref().map_or(-1, |sequence| sequence.seq);
+        if let (Some(sequence), false) = (&progress.sequence, matches!(item, Item::Synced { .. })) {
+            owner::replayed(&progress.aggregate_id, sequence, authority.owner, authority.epoch)?;
+        }
+        let aggregate_id = || progress.aggregate_id.to_string();
+        match item {
+            Item::Synced { .. } => Ok(Verdict::Nothing),
+            Item::Gap { after, through, .. } => {
+                if *after > last {
+                    let (expected, got) = (last + 1, after + 1);
+                    return Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected, got, index });
+                }
+                Ok(if *through <= last { Verdict::Duplicate } else { Verdict::Gap { after: last, through: *through } })
+            }
+            Item::Removed { seq, event, .. } => {
+                let removed = progress.sequence.as_ref().and_then(|sequence| sequence.removed_seq).unwrap_or(-1);
+                if *seq <= removed {
+                    return Ok(Verdict::Duplicate);
+                }
+                let held = progress.sequence.as_ref().filter(|sequence| *seq <= sequence.seq);
+                let definition = match (event, held) {
+                    (None, _) => None,
+                    // The deletion event came by itself before, and was projected then.
+                    (Some(event), Some(sequence))
+                        if compare(connection, target.names, &self.source, sequence, event, index)? =>
+                    {
+                        None
+                    }
+                    (Some(event), _) => Some(projectable(target.definitions, event)?),
+                };
+                Ok(Verdict::Removed { seq: *seq, definition })
+            }
+            Item::Event(event) if event.seq <= last => {
+                let sequence = progress.sequence.as_ref().expect("an aggregate with a seq has a row");
+                compare(connection, target.names, &self.source, sequence, event, index)?;
+                Ok(Verdict::Duplicate)
+            }
+            Item::Event(event) if event.seq > last + 1 => {
+                Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected: last + 1, got: event.seq, index })
+            }
+            Item::Event(event) => Ok(Verdict::Event { definition: projectable(target.definitions, event)? }),
+        }
+    }
+
+    /// Writes what the verdict says, and runs the item's SQL projector.
+    fn perform(
+        &mut self,
+        target: &mut Target<'_>,
+        index: usize,
+        verdict: Verdict,
+        authority: Authority<'_>,
+    ) -> Result<()> {
+        let connection = target.connection;
+        let item = &self.items[index];
+        let progress = &mut self.aggregates[self.by_id[aggregate_of(item)]];
+        if matches!(verdict, Verdict::Nothing) {
+            return Ok(());
+        }
+        let sequence = progress.claim(connection, authority)?;
+        if matches!(verdict, Verdict::Duplicate) {
+            progress.duplicate += 1;
+            return Ok(());
+        }
+        let (definition, position) = match verdict {
+            Verdict::Nothing | Verdict::Duplicate => return Ok(()),
+            Verdict::Gap { after, through } => {
+                tables::insert_gap(connection, sequence.key, after, through)?;
+                sequence.seq = through;
+                (None, 0)
+            }
+            Verdict::Removed { seq, definition } => {
+                let position = take_position(&mut self.next_position, connection)?;
+                let tombstone = event_of(item).map(|event| event.to_json(&self.source));
+                remove::erase(connection, sequence.key, seq, position, tombstone.as_deref())?;
+                (sequence.seq, sequence.removed_seq) = (sequence.seq.max(seq), Some(seq));
+                (definition, position)
+            }
+            Verdict::Event { definition } => {
+                let position = take_position(&mut self.next_position, connection)?;
+                if let Item::Event(event) = item {
+                    sequence.seq = event.seq;
+                    let row = EventRow {
+                        aggregate: sequence.key,
+                        seq: event.seq,
+                        id: &event.id,
+                        type_key: target.names.type_key(connection, &event.type_name)?,
+                        created: event.created,
+                        metadata: event.metadata.as_ref().map(|text| text.of(&self.source)),
+                        data: event.data.of(&self.source),
+                    };
+                    tables::insert_event(connection, position, &row)?;
+                }
+                (Some(definition), position)
+            }
+        };
+        (progress.applied, progress.moved) = (progress.applied + 1, true);
+        let (Some(event), Some(definition)) = (event_of(item), definition) else {
+            return Ok(());
+        };
+        let definition = target.definitions.get(definition)?;
+        let seen = StoredEvent {
+            data: self.projected.get(&index).map_or(event.data.of(&self.source), |text| text),
+            ..event.as_stored(&self.source, position)
+        };
+        project::project(connection, target.transactions, definition, &seen)
+    }
+
+    /// Writes the sequence rows that moved.
+    fn finish(&mut self, connection: &Connection) -> Result<()> {
+        for progress in self.aggregates.iter_mut().filter(|progress| progress.moved) {
+            if let Some(sequence) = &progress.sequence {
+                tables::update_seq(connection, sequence.key, sequence.seq)?;
+            }
+            progress.moved = false;
+        }
+        Ok(())
+    }
+}
+
+impl Progress {
+    /// The aggregate's row, made where there is none, with the owner and epoch that the replay brings.
+    fn claim(&mut self, connection: &Connection, authority: Authority<'_>) -> Result<&mut Sequence> {
+        let (owner, epoch) = (authority.owner, authority.epoch);
+        let sequence = match self.sequence.take() {
+            None => {
+                let epoch = epoch.unwrap_or_else(|| i64::from(owner.is_some()));
+                tables::insert_sequence(connection, &self.aggregate_id, owner, epoch)?
+            }
+            Some(mut sequence) => {
+                if let Some((owner, epoch)) = owner::replayed(&self.aggregate_id, &sequence, owner, epoch)? {
+                    tables::update_owner(connection, sequence.key, owner.as_deref(), epoch)?;
+                    (sequence.owner, sequence.epoch) = (owner, epoch);
+                }
+                sequence
+            }
+        };
+        Ok(self.sequence.insert(sequence))
+    }
+}
+
+/// The definition of an event that is to be applied. `ERR_NO_PROJECTOR` where nothing projects it.
+fn projectable(definitions: &Definitions, event: &EventItem) -> Result<usize> {
+    let unknown = || Error::InvalidArgument(format!("{} was not checked before it was applied", event.type_name));
+    let found = definitions.find(&event.type_name).ok_or_else(unknown)?;
+    match definitions.get(found)?.projector {
+        Projector::Missing => Err(Error::NoProjector { type_name: event.type_name.to_string() }),
+        _ => Ok(found),
+    }
+}
+
+/// A seq that is known already must hold the same event, unless it went with a gap or a removal. `true`: it is held.
+fn compare(
+    connection: &Connection,
+    names: &mut Names,
+    source: &str,
+    sequence: &Sequence,
+    event: &EventItem,
+    index: usize,
+) -> Result<bool> {
+    let mut statement = connection.cached("SELECT id, type, data FROM event WHERE aggregate = ?1 AND seq = ?2")?;
+    let stored: Option<(String, i64, String)> =
+        statement.query_row((sequence.key, event.seq), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+    let Some((id, type_key, data)) = stored else {
+        let gone = sequence.removed_seq.is_some_and(|removed| event.seq <= removed)
+            || tables::in_gap(connection, sequence.key, event.seq)?;
+        return if gone {
+            Ok(false)
+        } else {
+            let (aggregate_id, seq) = (&event.aggregate_id, event.seq);
+            Err(Error::Corrupt(format!("Aggregate \"{aggregate_id}\" has lost the event at seq {seq}")))
+        };
+    };
+    let differs = if *id != *event.id {
+        "id"
+    } else if *names.of_type(connection, type_key)? != *event.type_name {
+        "type"
+    } else if !payload::same_value(&data, event.data.of(source)) {
+        "data"
+    } else {
+        return Ok(true);
+    };
+    Err(Error::ReplayDiverged {
+        aggregate_id: event.aggregate_id.to_string(),
+        seq: event.seq,
+        type_name: event.type_name.to_string(),
+        what: differs,
+        index,
+    })
+}
+
+/// The next position; the table is asked once a batch.
+fn take_position(next: &mut Option<i64>, connection: &Connection) -> Result<i64> {
+    let position = match *next {
+        Some(position) => position,
+        None => tables::next_position(connection)?,
+    };
+    *next = Some(position + 1);
+    Ok(position)
+}
