@@ -205,7 +205,7 @@ describe("a readonly store", () => {
       () => store.replay(written("a", 1)),
       () => store.claim("a", "me"),
       () => store.remove("a"),
-      () => store.transaction(() => {}),
+      () => store.transaction((tx) => tx.exec("DELETE FROM note")),
       () => store.db.exec("DELETE FROM note"),
       () => store.connect().exec("DELETE FROM note"),
     ]) {

@@ -19,4 +19,3 @@ export type EventPage = [
 ]
 /** Eight values an item: index, def, seq, id, aggregateID, created, metadata text, data text. */
 export type FlatItems = (string | number | null)[]
-

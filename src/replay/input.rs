@@ -66,7 +66,7 @@ pub enum Item {
     Synced { aggregate_id: Box<str> },
 }
 
-/// Reads text that is a JSON array, or JSON objects one after the other: lines, or a single object on several.
+/// Reads text that is a JSON array, one object, or an object a line.
 pub fn read_text(source: &str, max_event_bytes: usize) -> Result<Vec<Item>> {
     let text = source.strip_prefix('\u{feff}').unwrap_or(source);
     let mut items = Vec::new();
@@ -77,15 +77,12 @@ pub fn read_text(source: &str, max_event_bytes: usize) -> Result<Vec<Item>> {
     };
     if text.trim_start().starts_with('[') {
         read_array(text, &mut take)?;
+    } else if let Ok(single) = serde_json::from_str::<&RawValue>(text) {
+        // It may stand on several lines. Of many lines this reads no more than the first value.
+        take(single.get())?;
     } else {
-        let values = serde_json::Deserializer::from_str(text).into_iter::<&RawValue>();
-        for value in values {
-            match value {
-                Ok(raw) => take(raw.get())?,
-                Err(error) => {
-                    return Err(Error::InvalidEvent { index: items.len(), field: "json", message: error.to_string() });
-                }
-            }
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            take(line)?;
         }
     }
     Ok(items)
