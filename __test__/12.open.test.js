@@ -105,7 +105,10 @@ describe("open: readonly", () => {
     refused(store, () => store.run(given.Written, { noteID: "a" }), readonly)
     refused(store, () => store.replayAll(history("b", 1)), readonly)
     refused(store, () => store.transaction((tx) => tx.exec("DELETE FROM note")), readonly)
-    assert.equal(store.transaction(() => noteRows(store).length), 1)
+    assert.equal(
+      store.transaction(() => noteRows(store).length),
+      1,
+    )
     refused(store, () => store.claim("a", "you"), readonly)
     refused(store, () => store.remove("a"), readonly)
     refused(store, () => store.db.exec("DELETE FROM note"), readonly)
