@@ -20,7 +20,6 @@ export type EventPage = [
 /** Eight values an item: index, def, seq, id, aggregateID, created, metadata text, data text. */
 export type FlatItems = (string | number | null)[]
 
-
 /**
  * Which binding artifact the generated loader actually loaded: `'native'` for
  * a native addon, otherwise the `platformArchABI` of the WASI flavor. Every
