@@ -170,7 +170,7 @@ describe("rule 4: one event", () => {
     assert.equal(store.run(given.Written, { noteID: "n" }).seq, 0)
   })
 
-  for (const value of [undefined, null, 1, true, "", "\ud800", {}, [], "x".repeat(8 * 1024 + 1)]) {
+  for (const value of [undefined, null, 1, true, "", "\ud800", {}, []]) {
     test(`rule 4: an aggregate field of ${JSON.stringify(value)?.slice(0, 12)} is refused`, () => {
       const given = notes()
       const store = openNotes(given)

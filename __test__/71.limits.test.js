@@ -65,15 +65,15 @@ describe("names", () => {
       assert.equal(store.run(Written, { noteID: atBound }).seq, 0)
       assert.equal(store.replay(written(atBound, 1)).seq, 1)
       assert.equal(store.sequence(atBound), 1)
-      assert.throws(() => store.run(Written, { noteID: over }), coded("ERR_AGGREGATE_REQUIRED"))
+      assert.throws(() => store.run(Written, { noteID: over }), coded("ERR_TOO_LARGE"))
       assert.throws(() => store.replay(written(over, 0)), coded("ERR_TOO_LARGE", { size: 8193, limit: 8192, index: 0 }))
       for (const call of ["read", "sequence", "owner", "remove"]) {
-        assert.throws(() => store[call](over), coded("ERR_INVALID_ARGUMENT", { message: /8192 bytes/ }))
+        assert.throws(() => store[call](over), coded("ERR_TOO_LARGE", { message: /8192 bytes/ }))
       }
-      assert.throws(() => store.get(over, 0), coded("ERR_INVALID_ARGUMENT"))
-      assert.throws(() => store.claim(over, "me"), coded("ERR_INVALID_ARGUMENT"))
-      assert.throws(() => store.sequences([over]), coded("ERR_INVALID_ARGUMENT"))
-      assert.throws(() => store.log({ aggregateID: over }), coded("ERR_INVALID_ARGUMENT"))
+      assert.throws(() => store.get(over, 0), coded("ERR_TOO_LARGE"))
+      assert.throws(() => store.claim(over, "me"), coded("ERR_TOO_LARGE"))
+      assert.throws(() => store.sequences([over]), coded("ERR_TOO_LARGE"))
+      assert.throws(() => store.log({ aggregateID: over }), coded("ERR_TOO_LARGE"))
     }
   })
 
@@ -81,7 +81,7 @@ describe("names", () => {
     reopen({ owner: "é".repeat(127) + "o" })
     assert.equal(store.claim("a", "o".repeat(255)).owner.length, 255)
     assert.equal(store.replay(written("b", 0), { owner: "o".repeat(255) }).seq, 0)
-    const over = coded("ERR_INVALID_ARGUMENT", { message: /255 bytes/ })
+    const over = coded("ERR_TOO_LARGE", { message: /255 bytes/ })
     assert.throws(() => store.claim("a", "o".repeat(256)), over)
     assert.throws(() => store.replay(written("b", 1), { owner: "é".repeat(128) }), over)
     assert.throws(() => openNotes(join(folder, "owner.db"), { owner: "o".repeat(256) }), over)

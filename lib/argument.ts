@@ -1,4 +1,4 @@
-import { invalidArgument, show } from "./errors"
+import { SyncError, invalidArgument, show } from "./errors"
 
 /** Longest aggregate id, in UTF-8 bytes. Rust holds the same bounds; these are checked here because the call is here. */
 export const MAX_AGGREGATE_ID_BYTES = 8 * 1024
@@ -56,8 +56,14 @@ export function checkFunction<T>(name: string, value: T): T {
 export function checkText(name: string, value: unknown, maxBytes = Infinity): string {
   if (typeof value !== "string") throw invalidArgument(`${name} must be a string, not ${show(value)}`)
   if (!value.isWellFormed()) throw invalidArgument(`${name} holds a lone surrogate: ${show(value)}`)
-  if (exceeds(value, maxBytes)) throw invalidArgument(`${name} must have at most ${maxBytes} bytes`)
+  if (exceeds(value, maxBytes)) throw tooLarge(name, value, maxBytes)
   return value
+}
+
+/** `ERR_TOO_LARGE` for a text that has more bytes in UTF-8 than its limit. */
+export function tooLarge(name: string, value: string, limit: number): SyncError {
+  const size = Buffer.byteLength(value)
+  return new SyncError("ERR_TOO_LARGE", `${name} has ${size} bytes, the limit is ${limit} bytes`, { size, limit })
 }
 
 export function checkName(name: string, value: unknown, maxBytes = Infinity): string {

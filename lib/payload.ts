@@ -14,11 +14,13 @@ export interface Event<Data = unknown> {
   data: Data
 }
 
-/** One fact on the wire and in exports. */
+/** One fact on the wire and in exports: what `read`, `readAll` and `log` give, and `replay` takes. */
 export interface SerializedEvent<Data = unknown> {
   id: string
   /** Versioned: `session.updated.1`. */
   type: string
+  /** Stands in `type`. An event of `run` or of a listener has it apart, and is none that can be replayed. */
+  version?: never
   seq: number
   aggregateID: string
   /** Parsed from the stored text when first read. */

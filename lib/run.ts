@@ -1,4 +1,12 @@
-import { MAX_AGGREGATE_ID_BYTES, checkBoolean, checkInteger, checkOptions, checkSignal, exceeds } from "./argument"
+import {
+  MAX_AGGREGATE_ID_BYTES,
+  checkBoolean,
+  checkInteger,
+  checkOptions,
+  checkSignal,
+  exceeds,
+  tooLarge,
+} from "./argument"
 import type { AsyncOptions, WriteContext } from "./context"
 import type { AnyDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
@@ -212,8 +220,9 @@ function stringified(data: unknown, { name, aggregate }: AnyDefinition): string 
 /** The aggregate of what is stored, which `toJSON` may have made different from what was given. */
 function aggregateOf(parsed: unknown, aggregate: string, name: string): string {
   const id = ownField(parsed, aggregate)
-  if (typeof id !== "string" || id === "" || !id.isWellFormed() || exceeds(id, MAX_AGGREGATE_ID_BYTES)) {
-    throw aggregateRequired(name, aggregate, id)
+  if (typeof id !== "string" || id === "" || !id.isWellFormed()) throw aggregateRequired(name, aggregate, id)
+  if (exceeds(id, MAX_AGGREGATE_ID_BYTES)) {
+    throw tooLarge(`The aggregate id in data.${aggregate} of ${name}`, id, MAX_AGGREGATE_ID_BYTES)
   }
   return id
 }
@@ -221,7 +230,7 @@ function aggregateOf(parsed: unknown, aggregate: string, name: string): string {
 function aggregateRequired(name: string, aggregate: string, got: unknown): SyncError {
   return new SyncError(
     "ERR_AGGREGATE_REQUIRED",
-    `${name} needs a non-empty string of at most ${MAX_AGGREGATE_ID_BYTES} bytes in data.${aggregate}, got ${show(got)}`,
+    `${name} needs a non-empty string in data.${aggregate}, got ${show(got)}`,
     { type: name, field: aggregate },
   )
 }

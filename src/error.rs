@@ -21,7 +21,10 @@ pub enum Error {
     #[error("{what} is too large: {size}, the limit is {limit}")]
     TooLarge { what: String, size: u64, limit: u64, index: Option<usize> },
     /// A replayed type that no definition knows.
-    #[error("Unknown event type \"{type_name}\" (aggregate \"{aggregate_id}\", seq {seq})")]
+    #[error(
+        "Unknown event type \"{type_name}\" (aggregate \"{aggregate_id}\", seq {seq}); \
+         a serialized type ends in its version, as in \"session.updated.1\""
+    )]
     UnknownEvent { type_name: String, aggregate_id: String, seq: i64, index: usize },
     /// `data[aggregate]` differs from the envelope's aggregate id.
     #[error(
@@ -41,8 +44,10 @@ pub enum Error {
     #[error("Conflict on aggregate \"{aggregate_id}\": expected {what} {expected}, got {got}")]
     Conflict { aggregate_id: String, what: &'static str, expected: i64, got: i64 },
     /// A recorded type that nothing projects.
-    #[error("No projector for {type_name}")]
-    NoProjector { type_name: String },
+    #[error(
+        "No projector for {type_name}, and no upcast leads from it to one (aggregate \"{aggregate_id}\", seq {seq})"
+    )]
+    NoProjector { type_name: String, aggregate_id: String, seq: i64, index: usize },
     /// A projector tried what projectors may not do.
     #[error("A projector may not {0}")]
     InProjector(&'static str),
@@ -79,6 +84,9 @@ pub enum Error {
     /// SQLite refused.
     #[error("{message}")]
     Sqlite { message: String, sqlite_code: String },
+    /// SQLite refused a statement of a SQL projector.
+    #[error("{message}: in the SQL projector of {type_name} (aggregate \"{aggregate_id}\", seq {seq})")]
+    Projection { message: String, sqlite_code: String, type_name: String, aggregate_id: String, seq: i64 },
     /// A panic in the core; the store answers nothing any more.
     #[error("An internal failure poisoned this store; close it and open it again: {0}")]
     Poisoned(String),
@@ -112,7 +120,7 @@ impl Error {
             Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
             Error::ForeignSchema { .. } => "ERR_FOREIGN_SCHEMA",
             Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
-            Error::Sqlite { .. } | Error::TransactionLost { .. } => "ERR_SQLITE",
+            Error::Sqlite { .. } | Error::TransactionLost { .. } | Error::Projection { .. } => "ERR_SQLITE",
             Error::Poisoned(_) => "ERR_POISONED",
         }
     }
@@ -144,7 +152,12 @@ impl Error {
             Error::Conflict { aggregate_id, expected, got, .. } => {
                 json!({"aggregateID": aggregate_id, "expected": expected, "got": got})
             }
-            Error::NoProjector { type_name } => json!({"type": type_name}),
+            Error::NoProjector { type_name, aggregate_id, seq, index } => {
+                json!({"type": type_name, "aggregateID": aggregate_id, "seq": seq, "index": index})
+            }
+            Error::Projection { sqlite_code, type_name, aggregate_id, seq, .. } => json!({
+                "sqliteCode": sqlite_code, "type": type_name, "aggregateID": aggregate_id, "seq": seq,
+            }),
             Error::Busy { waited, .. } => json!({"waited": waited}),
             Error::SchemaNewer { found, supported, .. } => json!({"expected": supported, "got": found}),
             Error::Sqlite { sqlite_code, .. } | Error::TransactionLost { sqlite_code, .. } => {

@@ -124,7 +124,7 @@ impl SqlProjector {
         let parameters = match self.parameters.get() {
             Some(parameters) => parameters,
             None => {
-                let parameters = self.check(connection, transactions, definition)?;
+                let parameters = self.check(connection, transactions)?;
                 self.parameters.get_or_init(|| parameters)
             }
         };
@@ -137,12 +137,7 @@ impl SqlProjector {
         Ok(())
     }
 
-    fn check(
-        &self,
-        connection: &Connection,
-        transactions: &Transactions,
-        definition: &Definition,
-    ) -> Result<Vec<Parameter>> {
+    fn check(&self, connection: &Connection, transactions: &Transactions) -> Result<Vec<Parameter>> {
         let effects = connection.effects(&self.sql)?;
         debug_assert!(transactions.projecting, "statements of projectors are checked as a projector's");
         transactions.check(effects.control.as_ref(), effects.touches_log)?;
@@ -152,9 +147,7 @@ impl SqlProjector {
                 let name = statement.parameter_name(index);
                 name.and_then(Parameter::named).ok_or_else(|| {
                     Error::InvalidArgument(format!(
-                        "The SQL projector of {} has a parameter {}; it can use \
-                         :data :aggregateID :seq :id :type :version :created",
-                        definition.name,
+                        "A parameter {}; there are :data :aggregateID :seq :id :type :version :created",
                         name.unwrap_or("without a name"),
                     ))
                 })
@@ -220,13 +213,16 @@ pub fn project(
     let Err(error) = done else { return Ok(()) };
     transactions.notice(connection, Some(&error));
     Err(match error {
-        Error::Sqlite { message, sqlite_code } => Error::Sqlite {
-            message: format!(
-                "{message}: in the SQL projector of {} (aggregate \"{}\", seq {})",
-                definition.name, event.aggregate_id, event.seq
-            ),
+        Error::Sqlite { message, sqlite_code } => Error::Projection {
+            message,
             sqlite_code,
+            type_name: definition.name.clone(),
+            aggregate_id: event.aggregate_id.to_owned(),
+            seq: event.seq,
         },
+        Error::InvalidArgument(message) => {
+            Error::InvalidArgument(format!("{message}: in the SQL projector of {}", definition.name))
+        }
         other => other,
     })
 }

@@ -253,7 +253,7 @@ impl Transactions {
 
     fn lose(&mut self, cause: &Error) {
         let sqlite_code = match cause {
-            Error::Sqlite { sqlite_code, .. } => sqlite_code.clone(),
+            Error::Sqlite { sqlite_code, .. } | Error::Projection { sqlite_code, .. } => sqlite_code.clone(),
             _ => "SQLITE_ABORT".to_owned(),
         };
         self.lost = Some(Lost { message: cause.to_string(), sqlite_code });

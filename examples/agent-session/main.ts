@@ -1,5 +1,5 @@
 import { deepStrictEqual } from "node:assert"
-import { mkdtempSync, readFileSync, rmSync, statSync } from "node:fs"
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, relative, resolve } from "node:path"
 import { type LogItem, SyncError } from "syncline"
@@ -21,6 +21,11 @@ async function main(args: string[]): Promise<void> {
   const database = args.find((arg) => arg.endsWith(".db"))
   if (args.some((arg) => arg !== recording && arg !== database)) {
     console.error(usage)
+    process.exitCode = 2
+    return
+  }
+  if (recording !== undefined && !existsSync(recording)) {
+    console.error(`There is no recording ${recording}.\n${usage}`)
     process.exitCode = 2
     return
   }

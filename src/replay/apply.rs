@@ -148,7 +148,7 @@ impl Batch {
                     {
                         None
                     }
-                    (Some(event), _) => Some(projectable(target.definitions, event)?),
+                    (Some(event), _) => Some(projectable(target.definitions, event, index)?),
                 };
                 Ok(Verdict::Removed { seq: *seq, definition })
             }
@@ -160,7 +160,7 @@ impl Batch {
             Item::Event(event) if event.seq > last + 1 => {
                 Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected: last + 1, got: event.seq, index })
             }
-            Item::Event(event) => Ok(Verdict::Event { definition: projectable(target.definitions, event)? }),
+            Item::Event(event) => Ok(Verdict::Event { definition: projectable(target.definitions, event, index)? }),
         }
     }
 
@@ -261,11 +261,16 @@ impl Progress {
 }
 
 /// The definition of an event that is to be applied. `ERR_NO_PROJECTOR` where nothing projects it.
-fn projectable(definitions: &Definitions, event: &EventItem) -> Result<usize> {
+fn projectable(definitions: &Definitions, event: &EventItem, index: usize) -> Result<usize> {
     let unknown = || Error::InvalidArgument(format!("{} was not checked before it was applied", event.type_name));
     let found = definitions.find(&event.type_name).ok_or_else(unknown)?;
     match definitions.get(found)?.projector {
-        Projector::Missing => Err(Error::NoProjector { type_name: event.type_name.to_string() }),
+        Projector::Missing => Err(Error::NoProjector {
+            type_name: event.type_name.to_string(),
+            aggregate_id: event.aggregate_id.to_string(),
+            seq: event.seq,
+            index,
+        }),
         _ => Ok(found),
     }
 }
