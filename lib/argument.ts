@@ -60,10 +60,11 @@ export function checkText(name: string, value: unknown, maxBytes = Infinity): st
   return value
 }
 
-/** `ERR_TOO_LARGE` for a text that has more bytes in UTF-8 than its limit. */
-export function tooLarge(name: string, value: string, limit: number): SyncError {
-  const size = Buffer.byteLength(value)
-  return new SyncError("ERR_TOO_LARGE", `${name} has ${size} bytes, the limit is ${limit} bytes`, { size, limit })
+/** `ERR_TOO_LARGE` for a text that has more bytes in UTF-8 than its limit; `type` where it is an event's. */
+export function tooLarge(name: string, text: string, limit: number, type?: string): SyncError {
+  const size = Buffer.byteLength(text)
+  const fields = type === undefined ? { size, limit } : { type, size, limit }
+  return new SyncError("ERR_TOO_LARGE", `${name} has ${size} bytes, the limit is ${limit} bytes`, fields)
 }
 
 export function checkName(name: string, value: unknown, maxBytes = Infinity): string {

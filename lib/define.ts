@@ -1,5 +1,14 @@
 import type { StandardJSONSchemaV1, StandardSchemaV1 } from "@standard-schema/spec"
-import { MAX_TYPE_BYTES, checkBoolean, checkChoice, checkInteger, checkName, checkOptions, exceeds } from "./argument"
+import {
+  MAX_TYPE_BYTES,
+  checkBoolean,
+  checkChoice,
+  checkInteger,
+  checkName,
+  checkOptions,
+  exceeds,
+  tooLarge,
+} from "./argument"
 import { SyncError, invalidArgument, show } from "./errors"
 import type { AggregateField, JsonInput } from "./schema"
 
@@ -201,14 +210,7 @@ function versionedName(type: string, version: number): string {
   checkName("define: type", type)
   checkInteger(`define ${show(type)}: version`, version, 1)
   const name = `${type}.${version}`
-  if (exceeds(name, MAX_TYPE_BYTES)) {
-    const size = Buffer.byteLength(name)
-    throw new SyncError("ERR_TOO_LARGE", `The type ${show(name)} has ${size} bytes, the limit is ${MAX_TYPE_BYTES}`, {
-      type: name,
-      size,
-      limit: MAX_TYPE_BYTES,
-    })
-  }
+  if (exceeds(name, MAX_TYPE_BYTES)) throw tooLarge(`The type ${show(name)}`, name, MAX_TYPE_BYTES, name)
   return name
 }
 

@@ -184,13 +184,7 @@ export class Runner {
 
   #assertSize(text: string, name: string): void {
     const limit = this.context.maxEventBytes
-    if (!exceeds(text, limit)) return
-    const size = Buffer.byteLength(text)
-    throw new SyncError("ERR_TOO_LARGE", `The data of ${name} has ${size} bytes, the limit is ${limit}`, {
-      type: name,
-      size,
-      limit,
-    })
+    if (exceeds(text, limit)) throw tooLarge(`The data of ${name}`, text, limit, name)
   }
 }
 

@@ -79,8 +79,8 @@ impl Checkpointer {
 
     /// Before a BEGIN: lets the thread have the lock if it asks for it, and at the hard bound waits for it and then
     /// checkpoints on the writer's own connection. A reader that holds old frames can prevent that; then the writer goes
-    /// on, and tries again when the WAL has doubled: each attempt costs it the patience for nothing. `false`: the lock is the thread's, and `wait` was not
-    /// asked for.
+    /// on, and tries again when the WAL has doubled: each attempt costs it the patience for nothing. `false`: the lock is
+    /// the thread's, and `wait` was not asked for.
     pub fn before_begin(&mut self, connection: &Connection, wait: bool) -> bool {
         if self.called_at > 0 && !self.shared.await_while(wait, |orders| orders.restarting) {
             return false;

@@ -137,12 +137,7 @@ impl Core {
         self.check_writable()?;
         self.begin(Mode::Immediate, true)?;
         let done = call(self);
-        let result = self.noticed(done);
-        self.close_frame(result)
-    }
-
-    pub(crate) fn close_frame<T>(&mut self, result: Result<T>) -> Result<T> {
-        match result {
+        match self.noticed(done) {
             Ok(value) => self.commit().map(|_| value),
             Err(error) => {
                 self.rollback();
@@ -162,6 +157,15 @@ impl Core {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// A transaction that the store opened is open, and not lost.
+    pub(crate) fn check_inside(&self, otherwise: &'static str) -> Result<()> {
+        if self.transactions.state() == State::Ours {
+            return Ok(());
+        }
+        self.transactions.check(None, false)?;
+        Err(Error::InTransaction(otherwise))
     }
 
     pub(crate) fn run(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Recorded> {
@@ -188,11 +192,7 @@ impl Core {
 
     pub(crate) fn record(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Recorded> {
         self.transactions.projecting = false;
-        let state = self.transactions.state();
-        if state != State::Ours {
-            self.transactions.check(None, false)?;
-            return Err(Error::InTransaction("An event is recorded inside a transaction"));
-        }
+        self.check_inside("An event is recorded inside a transaction")?;
         let definition = self.definitions.get(event.definition)?;
         let mut recorded = if steps.unrecorded {
             run::stamped(&mut self.ids, event, -1, 0)
@@ -216,10 +216,7 @@ impl Core {
     ) -> Result<Option<Recorded>> {
         event::check_aggregate_id(aggregate_id, None)?;
         self.check_writable()?;
-        if self.transactions.state() != State::Ours {
-            self.transactions.check(None, false)?;
-            return Err(Error::InTransaction("An aggregate is removed inside a transaction"));
-        }
+        self.check_inside("An aggregate is removed inside a transaction")?;
         let event = match event {
             None => None,
             Some(event) => {

@@ -215,9 +215,7 @@ impl Store {
     ) -> Result<(Applied, u32)> {
         self.with(|core| {
             core.check_writable()?;
-            if !matches!(core.transactions.state(), State::Ours) {
-                return Err(Error::InTransaction("A replay is applied inside a transaction"));
-            }
+            core.check_inside("A replay is applied inside a transaction")?;
             authority.check()?;
             core.transactions.projecting = false;
             let mut target = Target {

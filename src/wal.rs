@@ -160,13 +160,7 @@ unsafe extern "C" fn write(
     let continues = !gathering.frames.is_empty() && offset == gathering.end();
     let header = size == FRAME_HEADER;
     if !gathering.gather.is_on() || !(header || continues) {
-        let flushed = unsafe { gathering.flush(file) };
-        if flushed != ffi::SQLITE_OK {
-            return flushed;
-        }
-        return unsafe {
-            gathering.inner().xWrite.map_or(ffi::SQLITE_IOERR, |write| write(file, data, length, offset))
-        };
+        return unsafe { after_flush(file, |inner| inner.xWrite.map(|write| write(file, data, length, offset))) };
     }
     if !continues {
         let flushed = unsafe { gathering.flush(file) };
@@ -194,42 +188,29 @@ unsafe extern "C" fn write(
     status
 }
 
-unsafe extern "C" fn read(file: *mut sqlite3_file, data: *mut c_void, length: c_int, offset: sqlite3_int64) -> c_int {
+/// Writes what was gathered, and then calls the file's own method.
+unsafe fn after_flush(file: *mut sqlite3_file, call: impl FnOnce(&sqlite3_io_methods) -> Option<c_int>) -> c_int {
     let gathering = unsafe { Gathering::of(file) };
     match unsafe { gathering.flush(file) } {
-        ffi::SQLITE_OK => unsafe {
-            gathering.inner().xRead.map_or(ffi::SQLITE_IOERR, |read| read(file, data, length, offset))
-        },
+        ffi::SQLITE_OK => call(gathering.inner()).unwrap_or(ffi::SQLITE_IOERR),
         failed => failed,
     }
+}
+
+unsafe extern "C" fn read(file: *mut sqlite3_file, data: *mut c_void, length: c_int, offset: sqlite3_int64) -> c_int {
+    unsafe { after_flush(file, |inner| inner.xRead.map(|read| read(file, data, length, offset))) }
 }
 
 unsafe extern "C" fn truncate(file: *mut sqlite3_file, size: sqlite3_int64) -> c_int {
-    let gathering = unsafe { Gathering::of(file) };
-    match unsafe { gathering.flush(file) } {
-        ffi::SQLITE_OK => unsafe {
-            gathering.inner().xTruncate.map_or(ffi::SQLITE_IOERR, |truncate| truncate(file, size))
-        },
-        failed => failed,
-    }
+    unsafe { after_flush(file, |inner| inner.xTruncate.map(|truncate| truncate(file, size))) }
 }
 
 unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
-    let gathering = unsafe { Gathering::of(file) };
-    match unsafe { gathering.flush(file) } {
-        ffi::SQLITE_OK => unsafe { gathering.inner().xSync.map_or(ffi::SQLITE_IOERR, |sync| sync(file, flags)) },
-        failed => failed,
-    }
+    unsafe { after_flush(file, |inner| inner.xSync.map(|sync| sync(file, flags))) }
 }
 
 unsafe extern "C" fn file_size(file: *mut sqlite3_file, size: *mut sqlite3_int64) -> c_int {
-    let gathering = unsafe { Gathering::of(file) };
-    match unsafe { gathering.flush(file) } {
-        ffi::SQLITE_OK => unsafe {
-            gathering.inner().xFileSize.map_or(ffi::SQLITE_IOERR, |size_of| size_of(file, size))
-        },
-        failed => failed,
-    }
+    unsafe { after_flush(file, |inner| inner.xFileSize.map(|size_of| size_of(file, size))) }
 }
 
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {

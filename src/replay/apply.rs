@@ -59,7 +59,6 @@ pub struct Target<'a> {
 
 /// What an item comes to.
 enum Verdict {
-    Nothing,
     Duplicate,
     Event { definition: usize },
     Gap { after: i64, through: i64 },
@@ -68,8 +67,8 @@ enum Verdict {
 
 impl Batch {
     /// Applies the items of `range` in order, inside the open transaction. It stops early where a JavaScript projector
-    /// has to run before the next item can be dealt with. A check fails only on the first item that is looked at; SQLite may
-    /// refuse a write on any.
+    /// has to run before the next item can be dealt with. A check fails only on the first item that is looked at;
+    /// SQLite may refuse a write on any.
     pub fn apply(
         &mut self,
         target: &mut Target<'_>,
@@ -81,7 +80,8 @@ impl Batch {
         let mut javascript_waits = false;
         for index in range {
             let verdict = match self.judge(target, index, authority) {
-                Ok(verdict) => verdict,
+                Ok(Some(verdict)) => verdict,
+                Ok(None) => continue,
                 Err(_) if javascript_waits => {
                     applied.stop = index;
                     break;
@@ -112,8 +112,8 @@ impl Batch {
         Ok(applied)
     }
 
-    /// Owner, epoch and sequence of an item. Writes nothing.
-    fn judge(&mut self, target: &mut Target<'_>, index: usize, authority: Authority<'_>) -> Result<Verdict> {
+    /// Owner, epoch and sequence of an item. Writes nothing. `None`: the item says nothing that is to be kept.
+    fn judge(&mut self, target: &mut Target<'_>, index: usize, authority: Authority<'_>) -> Result<Option<Verdict>> {
         let connection = target.connection;
         let item = &self.items[index];
         let progress = &mut self.aggregates[self.by_id[aggregate_of(item)]];
@@ -125,19 +125,19 @@ impl Batch {
             owner::replayed(&progress.aggregate_id, sequence, authority.owner, authority.epoch)?;
         }
         let aggregate_id = || progress.aggregate_id.to_string();
-        match item {
-            Item::Synced { .. } => Ok(Verdict::Nothing),
+        Ok(Some(match item {
+            Item::Synced { .. } => return Ok(None),
             Item::Gap { after, through, .. } => {
                 if *after > last {
                     let (expected, got) = (last + 1, after + 1);
                     return Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected, got, index });
                 }
-                Ok(if *through <= last { Verdict::Duplicate } else { Verdict::Gap { after: last, through: *through } })
+                if *through <= last { Verdict::Duplicate } else { Verdict::Gap { after: last, through: *through } }
             }
             Item::Removed { seq, event, .. } => {
                 let removed = progress.sequence.as_ref().and_then(|sequence| sequence.removed_seq).unwrap_or(-1);
                 if *seq <= removed {
-                    return Ok(Verdict::Duplicate);
+                    return Ok(Some(Verdict::Duplicate));
                 }
                 let held = progress.sequence.as_ref().filter(|sequence| *seq <= sequence.seq);
                 let definition = match (event, held) {
@@ -150,18 +150,19 @@ impl Batch {
                     }
                     (Some(event), _) => Some(projectable(target.definitions, event, index)?),
                 };
-                Ok(Verdict::Removed { seq: *seq, definition })
+                Verdict::Removed { seq: *seq, definition }
             }
             Item::Event(event) if event.seq <= last => {
                 let sequence = progress.sequence.as_ref().expect("an aggregate with a seq has a row");
                 compare(connection, target.names, &self.source, sequence, event, index)?;
-                Ok(Verdict::Duplicate)
+                Verdict::Duplicate
             }
             Item::Event(event) if event.seq > last + 1 => {
-                Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected: last + 1, got: event.seq, index })
+                let (expected, got) = (last + 1, event.seq);
+                return Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected, got, index });
             }
-            Item::Event(event) => Ok(Verdict::Event { definition: projectable(target.definitions, event, index)? }),
-        }
+            Item::Event(event) => Verdict::Event { definition: projectable(target.definitions, event, index)? },
+        }))
     }
 
     /// Writes what the verdict says, and runs the item's SQL projector.
@@ -175,16 +176,12 @@ impl Batch {
         let connection = target.connection;
         let item = &self.items[index];
         let progress = &mut self.aggregates[self.by_id[aggregate_of(item)]];
-        if matches!(verdict, Verdict::Nothing) {
-            return Ok(());
-        }
         let sequence = progress.claim(connection, authority)?;
-        if matches!(verdict, Verdict::Duplicate) {
-            progress.duplicate += 1;
-            return Ok(());
-        }
         let (definition, position) = match verdict {
-            Verdict::Nothing | Verdict::Duplicate => return Ok(()),
+            Verdict::Duplicate => {
+                progress.duplicate += 1;
+                return Ok(());
+            }
             Verdict::Gap { after, through } => {
                 tables::insert_gap(connection, sequence.key, after, through)?;
                 sequence.seq = through;
