@@ -124,6 +124,28 @@ describe("replaying", () => {
   })
 })
 
+describe("projectors", () => {
+  const reads = {
+    read: (store) => store.read("a"),
+    readAll: (store) => store.readAll({ limit: 1 }),
+    get: (store) => store.get("a", 0),
+    sequence: (store) => store.sequence("a"),
+    sequences: (store) => store.sequences(),
+    aggregates: (store) => store.aggregates(),
+    owner: (store) => store.owner("a"),
+  }
+  for (const [name, read] of Object.entries(reads)) {
+    test(`may not ask the store for the log: ${name}`, () => {
+      const { project } = require("syncline")
+      const given = notes()
+      const projectors = [project(given.Written, () => void read(store))]
+      const store = openNotes({ ...given, projectors })
+      assert.throws(() => store.run(given.Written, { noteID: "a" }), coded("ERR_IN_PROJECTOR", /log/))
+      assert.equal(store.sequence("a"), -1)
+    })
+  }
+})
+
 describe("files and rows", () => {
   test("a file that is moved away while open keeps its WAL and every event in it", () => {
     const given = notes()

@@ -77,6 +77,23 @@ describe("checkpoints", () => {
     log.store.close()
   })
 
+  test("the thread cuts a WAL that a reader made large once the reader is gone, without another write", async () => {
+    const path = newPath()
+    const log = openNotes(path)
+    const second = log.store.connect()
+    second.exec("BEGIN")
+    second.prepare("SELECT count(*) FROM event").get()
+    assert.ok(writeMiB(log, path, 80) > HARD)
+    second.exec("COMMIT")
+    // It tries again after 30 s at the latest; the bound is twice that, and nothing but a hang reaches it.
+    for (const start = Date.now(); walBytes(path) > 0;) {
+      assert.ok(Date.now() - start < 60_000, `the WAL still has ${walBytes(path) / MIB} MiB`)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    second.close()
+    log.store.close()
+  })
+
   test("one transaction may be larger than every bound", () => {
     const path = newPath()
     const log = openNotes(path)
