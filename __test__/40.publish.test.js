@@ -36,13 +36,14 @@ describe("rule 13: delivery", () => {
     ])
   })
 
-  test("rule 13: an event holds what run returned, and properties that are the data", () => {
+  test("rule 13: an event holds what run returned, its position, and properties that are the data", () => {
     const { store, given } = publishing()
     let heard
     store.subscribeAll((event) => (heard = event))
     const event = store.run(given.Written, { noteID: "a" }, { metadata: { m: 1 } })
     assert.notEqual(heard, event)
-    const { properties, ...rest } = heard
+    const { properties, position, ...rest } = heard
+    assert.equal(position, 1)
     assert.deepEqual({ ...rest, data: heard.data }, { ...event, data: event.data })
     assert.equal(properties, heard.data)
     assert.deepEqual(JSON.parse(JSON.stringify(heard)).properties, { noteID: "a" })

@@ -39,7 +39,10 @@ describe("use after close", () => {
       read: () => store.read("a"),
       readAll: () => store.readAll({ limit: 1 }),
       get: () => store.get("a", 0),
+      publish: () => store.publish(Written, { noteID: "a" }),
+      stream: () => store.stream(),
       log: () => store.log({ aggregateID: "a" }),
+      changes: () => store.changes(),
       sequence: () => store.sequence("a"),
       sequences: () => store.sequences(),
       aggregates: () => store.aggregates(),
@@ -53,6 +56,7 @@ describe("use after close", () => {
       runAsync: () => store.runAsync(Written, { noteID: "a" }),
       runAllAsync: () => store.runAllAsync([[Written, { noteID: "a" }]]),
       replayAllAsync: () => store.replayAllAsync("[]"),
+      waitFor: () => store.waitFor({ a: 0 }),
     }
     for (const [name, call] of Object.entries(promises)) await assert.rejects(call, closed, name)
     const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(store))

@@ -19,8 +19,9 @@ describe("TypeScript imports go one way", () => {
   /** Each file may import those before it. */
   const ORDER = [
     "errors promise argument bind payload row sql native schema define",
-    "transaction statement database project publish queue context run remove owner read log replay",
-    "store index drizzle foreign json-schema sync-event",
+    "transaction statement database project published watch catch-up publish queue context",
+    "accept run remove ephemeral owner read pull log changes wait stream replay",
+    "settings store index drizzle foreign json-schema sync-event",
   ].flatMap((line) => line.split(" "))
   /** The name of a type alone, which no running code follows. */
   const TYPES_ONLY = { statement: ["database"] }

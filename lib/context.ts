@@ -1,8 +1,10 @@
 import type { Handle } from "./native"
 import type { Projections } from "./project"
+import type { Dispatcher } from "./publish"
 import type { WriteQueue } from "./queue"
 import type { ValidationMode } from "./schema"
 import type { Transactions } from "./transaction"
+import type { Watch } from "./watch"
 
 /** What each call takes that waits for a busy database without blocking the event loop. */
 export interface AsyncOptions {
@@ -10,11 +12,13 @@ export interface AsyncOptions {
   signal?: AbortSignal | undefined
 }
 
-/** What the stages that write share. */
+/** What the stages share. */
 export interface WriteContext {
   readonly handle: Handle
   readonly transactions: Transactions
   readonly queue: WriteQueue
+  readonly watch: Watch
+  readonly dispatcher: Dispatcher
   readonly projections: Projections
   readonly validate: ValidationMode
   readonly record: boolean

@@ -10,13 +10,14 @@ import {
   tooLarge,
 } from "./argument"
 import { SyncError, invalidArgument, show } from "./errors"
-import type { AggregateField, JsonInput } from "./schema"
+import type { AggregateField, JsonInput, Problem } from "./schema"
 
 /** One version of one type of event. */
 export interface Definition<
   Type extends string = string,
   Schema extends StandardSchemaV1 = StandardSchemaV1,
   BusSchema extends StandardSchemaV1 | undefined = StandardSchemaV1 | undefined,
+  Ephemeral extends boolean = boolean,
 > {
   /** Unversioned: `session.updated`. */
   readonly type: Type
@@ -31,7 +32,7 @@ export interface Definition<
   /** Types the `properties` that listeners receive; nothing is validated with it. */
   readonly busSchema: BusSchema
   /** Never stored: published only. */
-  readonly ephemeral: boolean
+  readonly ephemeral: Ephemeral
   /** By the older version that each takes; see `DefineOptions.upcast`. */
   readonly upcast: Readonly<Record<number, Upcast>> | undefined
   /** "none": recorded and published, and deliberately not projected. */
@@ -42,6 +43,16 @@ export interface Definition<
 
 /** A definition of any type. */
 export type AnyDefinition = Definition
+
+/** `unknown`, or a problem where the definition is ephemeral: such events are published, never run. */
+export type RecordedOnly<D extends AnyDefinition> = D["ephemeral"] extends true
+  ? Problem<"an ephemeral event is published, not run: use store.publish">
+  : unknown
+
+/** `unknown`, or a problem where the definition is recorded: running such an event publishes it, too. */
+export type EphemeralOnly<D extends AnyDefinition> = D["ephemeral"] extends false
+  ? Problem<"a recorded event is run, not published: use store.run">
+  : unknown
 
 /** What is stored, sent and given to `run`. */
 export type InputOf<D extends AnyDefinition> = StandardSchemaV1.InferInput<D["schema"]>
@@ -67,6 +78,7 @@ export interface DefineOptions<
   Type extends string,
   Schema extends StandardSchemaV1,
   BusSchema extends StandardSchemaV1 | undefined,
+  Ephemeral extends boolean = boolean,
 > {
   /** Unversioned, not empty; with its version at most 255 bytes. */
   type: Type
@@ -79,7 +91,7 @@ export interface DefineOptions<
   /** Types the `properties` that listeners receive, where `convertEvent` makes others than the data. Validates nothing. */
   busSchema?: BusSchema | undefined
   /** Never stored or projected: published only. Default false. */
-  ephemeral?: boolean | undefined
+  ephemeral?: Ephemeral | undefined
   /** By the older version they take: `{1: (data) => …}` on version 2 turns version 1 data into version 2's input. */
   upcast?: Readonly<Record<number, Upcast<StandardSchemaV1.InferInput<Schema>>>> | undefined
   /** "none": recorded and published, and not projected. Default: running it without a projector is `ERR_NO_PROJECTOR`. */
@@ -97,7 +109,8 @@ export function define<
   const Type extends string,
   Schema extends StandardSchemaV1,
   BusSchema extends StandardSchemaV1 | undefined = undefined,
->(options: DefineOptions<Type, Schema, BusSchema>): Definition<Type, Schema, BusSchema> {
+  Ephemeral extends boolean = false,
+>(options: DefineOptions<Type, Schema, BusSchema, Ephemeral>): Definition<Type, Schema, BusSchema, Ephemeral> {
   const given = checkOptions("define", options, OPTIONS)
   const { type, version, schema, busSchema, upcast, projector, registry = defaultRegistry } = given
   const name = versionedName(type, version)
@@ -108,14 +121,14 @@ export function define<
   if (upcast !== undefined) checkUpcast(name, version, upcast)
   if (projector !== undefined) checkChoice(`define ${name}: projector`, projector, ["none"], "none")
   if (!(registry instanceof Registry)) throw invalidArgument(`define ${name}: registry must come from createRegistry()`)
-  const definition: Definition<Type, Schema, BusSchema> = Object.freeze({
+  const definition: Definition<Type, Schema, BusSchema, Ephemeral> = Object.freeze({
     type,
     version,
     name,
     aggregate,
     schema,
     busSchema: busSchema as BusSchema,
-    ephemeral: checkBoolean(`define ${name}: ephemeral`, given.ephemeral, false),
+    ephemeral: checkBoolean(`define ${name}: ephemeral`, given.ephemeral, false) as Ephemeral,
     upcast: upcast === undefined ? undefined : Object.freeze({ ...upcast }),
     projector,
     registry,

@@ -21,7 +21,7 @@ export const errorCodes = {
   ERR_IN_TRANSACTION: "End the open transaction first, or open it with `store.transaction`.",
   ERR_ASYNC_TRANSACTION: "Pass a synchronous function: await before the transaction, not inside it.",
   // Publishing
-  ERR_OVERFLOW: "Make `convertEvent` faster; read what was dropped from the log, after the named seq.",
+  ERR_OVERFLOW: "Take events faster, or raise the bound; read what was dropped from the log, after the named seqs.",
   // Replaying
   ERR_INVALID_EVENT: "Correct or drop the item: the message names its index and field.",
   ERR_UNKNOWN_EVENT: "Define the event in this store's registry, or upgrade this program.",
@@ -74,6 +74,10 @@ export interface ErrorFields {
   size?: number
   /** How long the call waited, in milliseconds. */
   waited?: number
+  /** By aggregate, the last seq that the stream's consumer was given. */
+  delivered?: ReadonlyMap<string, number>
+  /** The position of the last event that it was given. */
+  position?: number
   /** The error behind this one. */
   cause?: unknown
 }
@@ -102,6 +106,8 @@ export class SyncError extends Error implements ErrorFields {
   declare readonly limit?: number
   declare readonly size?: number
   declare readonly waited?: number
+  declare readonly delivered?: ReadonlyMap<string, number>
+  declare readonly position?: number
 
   constructor(code: ErrorCode, message: string, fields: ErrorFields = {}) {
     const { cause, ...others } = fields

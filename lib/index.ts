@@ -4,9 +4,11 @@ export type {
   AnyDefinition,
   DefineOptions,
   Definition,
+  EphemeralOnly,
   InputOf,
   OutputOf,
   PropertiesOf,
+  RecordedOnly,
   Registry,
   Upcast,
 } from "./define"
@@ -18,16 +20,21 @@ export { sql } from "./sql"
 export type { Sql } from "./sql"
 
 export { open } from "./store"
-export type { OpenOptions, RunEvents, RunList, Store } from "./store"
+export type { OpenOptions } from "./settings"
+export type { RunEvents, RunList, Store } from "./store"
 export type { RunAsyncOptions, RunOptions } from "./run"
 export type { RemoveOptions } from "./remove"
 export type { AsyncOptions } from "./context"
 export type { ReplayAsyncOptions, ReplayInput, ReplayOptions, ReplayResult } from "./replay"
-export type { ConvertEvent, ListenerErrorHandler, PublishedEvent, PublishedOf } from "./publish"
+export type { ConvertEvent, ListenerErrorHandler, SubscribeOptions } from "./publish"
+export type { EphemeralEvent, LiveEvent, PublishedEvent, PublishedOf } from "./published"
+export type { StreamCapacity, StreamOptions } from "./stream"
 export type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"
 export type { LogItem, LogOptions } from "./log"
+export type { Change, ChangesOptions } from "./changes"
+export type { WaitOptions, WaitSequences } from "./wait"
 export type { ClaimOptions, Ownership } from "./owner"
-export type { Event, Metadata, PositionedEvent, SerializedEvent } from "./payload"
+export type { Ephemeral, Event, Metadata, PositionedEvent, SerializedEvent } from "./payload"
 
 export type {
   BindValue,

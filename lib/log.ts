@@ -1,7 +1,9 @@
 import { checkAggregateID, checkBoolean, checkInteger, checkOptions, checkSignal } from "./argument"
 import { native, type LogPage } from "./native"
-import { eventCount, lazySerialized, type SerializedEvent } from "./payload"
+import { eventCount, lastEventSeq, lazySerialized, type SerializedEvent } from "./payload"
+import { Pulled } from "./pull"
 import type { ReadContext } from "./read"
+import type { Watch } from "./watch"
 
 /** One step of an aggregate's log. */
 export type LogItem =
@@ -32,91 +34,69 @@ interface Reading {
   readonly aggregateID: string
   readonly after: number
   readonly follow: boolean
-  /** Aborted by the caller's signal, or because the iterator was returned. */
-  readonly stopped: AbortSignal
+}
+
+/** What following needs of a store. */
+export interface FollowContext extends ReadContext {
+  readonly watch: Watch
 }
 
 /** Pulls pages from the database as they are consumed, from one reader's seq to the present, and on from there. */
-export function log(context: ReadContext, options: LogOptions): AsyncIterableIterator<LogItem, undefined> {
-  context.transactions.assertOpen()
+export function log(context: FollowContext, options: LogOptions): AsyncIterableIterator<LogItem, undefined> {
+  const { transactions } = context
+  transactions.assertOpen()
   const given = checkOptions("log", options, ["aggregateID", "after", "follow", "signal"])
   const signal = checkSignal(given.signal)
-  const returned = new AbortController()
-  const items = itemsOf(context, {
+  const reading: Reading = {
     aggregateID: checkAggregateID(given.aggregateID),
     after: given.after === undefined ? -1 : checkInteger("after", given.after, -1),
     follow: checkBoolean("follow", given.follow, false),
-    stopped: returned.signal,
-  })
-  const stop = () => returned.abort()
-  let started = false
-  // Only now: an iterable that nobody iterates must not stay with a signal that outlives it.
-  const start = () => {
-    started = true
-    if (signal?.aborted) stop()
-    if (!returned.signal.aborted) signal?.addEventListener("abort", stop, { once: true })
   }
-  return {
-    async next() {
-      if (!started) start()
-      let done: boolean | undefined = true
-      try {
-        const result = await items.next()
-        done = result.done
-        return result
-      } finally {
-        if (done) signal?.removeEventListener("abort", stop)
-      }
-    },
-    // A generator alone would answer `return` only after the commit that a pending `next` waits for.
-    return() {
-      signal?.removeEventListener("abort", stop)
-      stop()
-      return items.return(undefined)
-    },
-    [Symbol.asyncIterator]() {
-      return this
-    },
+  // Asked before each item: how far a log goes on may not depend on where its pages end.
+  const ended = () => {
+    if (!transactions.closed || !reading.follow) transactions.assertOpen()
+    return transactions.closed
   }
+  return new Pulled((stopped) => pagesOf(context, reading, stopped), signal, ended)
 }
 
-async function* itemsOf(context: ReadContext, reading: Reading): AsyncGenerator<LogItem, undefined> {
-  const { handle, transactions } = context
-  const { aggregateID, follow, stopped } = reading
-  const { commits } = transactions
-  let { after } = reading
-  let removed = -1
-  let synced = false
-  while (!stopped.aborted) {
-    if (transactions.closed && follow) return
-    transactions.assertOpen()
-    // Read before the watermark: a commit in between wakes the wait at once.
-    const { version } = commits
-    const watermark = native.sequence(handle, aggregateID)
-    for (let done = false; !done;) {
-      const page = native.logPage(handle, aggregateID, after, watermark, LOG_PAGE_ROWS)
-      done = page[3]
-      for (const item of pageItems(page, aggregateID)) {
+async function* pagesOf(
+  { handle, transactions, watch }: FollowContext,
+  { aggregateID, after, follow }: Reading,
+  stopped: AbortSignal,
+): AsyncGenerator<Iterator<LogItem>, undefined> {
+  // Registered before anything is read: what is committed from here on ends the wait.
+  const waiter = follow ? watch.waiter([aggregateID]) : undefined
+  try {
+    let last = after
+    let removed = -1
+    for (let synced = false; ; synced = true) {
+      if (transactions.closed) return
+      waiter?.reset()
+      const watermark = native.sequence(handle, aggregateID)
+      for (let done = false; !done;) {
+        const page = native.logPage(handle, aggregateID, last, watermark, LOG_PAGE_ROWS)
+        done = page[3]
         // A tombstone is found again until the reader is past it.
-        if (item.kind === "removed" && item.seq <= removed) continue
-        if (item.kind === "removed") removed = item.seq
-        after = Math.max(after, lastSeq(item))
-        yield item
-        // Also within a page that was read before: how far a log goes on may not depend on where its pages end.
-        if (stopped.aborted || (transactions.closed && follow)) return
-        transactions.assertOpen()
+        const tombstone = page[2] !== null && page[2][0] > removed ? page[2] : null
+        removed = tombstone?.[0] ?? removed
+        last = Math.max(last, lastSeq(page), removed)
+        yield pageItems(page, tombstone, aggregateID)
+        if (transactions.closed) return
       }
+      last = Math.max(last, watermark)
+      if (!synced) yield [{ kind: "synced" as const, aggregateID, seq: watermark }].values()
+      if (waiter === undefined) return
+      await waiter.next(stopped)
+      if (stopped.aborted) return
     }
-    after = Math.max(after, watermark)
-    if (!synced) yield { kind: "synced", aggregateID, seq: watermark }
-    synced = true
-    if (!follow) return
-    await commits.after(version, stopped)
+  } finally {
+    waiter?.release()
   }
 }
 
 /** The items of a page in the order of their seqs; what was removed lies before everything else. */
-function* pageItems([events, gaps, removed]: LogPage, aggregateID: string): Generator<LogItem> {
+function* pageItems([events, gaps]: LogPage, removed: LogPage[2], aggregateID: string): Generator<LogItem> {
   if (removed !== null) {
     const [seq, tombstone] = removed
     const item: LogItem = { kind: "removed", aggregateID, seq }
@@ -137,7 +117,7 @@ function* pageItems([events, gaps, removed]: LogPage, aggregateID: string): Gene
   yield* gapsBefore(Infinity)
 }
 
-function lastSeq(item: LogItem): number {
-  if (item.kind === "event") return item.event.seq
-  return item.kind === "gap" ? item.through : item.seq
+/** How far a page reaches; -1 for one that holds neither events nor gaps. */
+function lastSeq([events, gaps]: LogPage): number {
+  return Math.max(gaps.at(-1) ?? -1, lastEventSeq(events))
 }

@@ -11,6 +11,11 @@ export interface StatementHandle {
   readonly "~native": "statement"
 }
 
+/** What wakes JavaScript when others have committed, owned by Rust. */
+export interface WatchHandle {
+  readonly "~native": "watch"
+}
+
 /** One parsed input of a replay, owned by Rust. */
 export interface Batch {
   readonly "~native": "batch"
@@ -124,7 +129,7 @@ export interface Binding {
     owner: string | null,
     epoch: number,
     collect: boolean,
-  ): [stop: number, pendingBase: number, ...indices: number[]]
+  ): [stop: number, pendingBase: number, ...indicesAndPositions: number[]]
   replayEvents(handle: Handle, batch: Batch, indices: number[]): unknown[]
   replayResults(batch: Batch): unknown[]
 
@@ -142,6 +147,23 @@ export interface Binding {
   sequence(handle: Handle, aggregateID: string): number
   sequences(handle: Handle, aggregateIDs: string[] | null): unknown[]
   aggregates(handle: Handle, prefix: string, after: string, limit: number): unknown[]
+
+  /** Null in memory, where nobody else commits. */
+  watch(handle: Handle, callback: () => void): WatchHandle | null
+  unwatch(handle: Handle, watch: WatchHandle): void
+  /** Whether the process stays alive for the next call. */
+  watchHold(watch: WatchHandle, hold: boolean): void
+  watchedPosition(handle: Handle): number
+  lastPosition(handle: Handle): number
+  /** Which aggregates moved after a position, looked for in at most `rows` event rows: pairs of id and last seq. */
+  moved(handle: Handle, afterPosition: number, rows: number): [through: number, done: boolean, ...(string | number)[]]
+  /** What was committed after a position, deletion events included. */
+  committed(handle: Handle, afterPosition: number, limit: number): [events: EventPage, through: number, done: boolean]
+  /** For an event that is never stored; `pendingIndex` is -1 where no transaction is open. */
+  stamp(
+    handle: Handle,
+    aggregateID: string,
+  ): [id: string, created: number, after: number, position: number, pendingIndex: number]
 
   prepare(
     handle: Handle,

@@ -1,3 +1,21 @@
+/** What is told and not kept, as listeners receive it. */
+export interface Ephemeral<Data = unknown> {
+  id: string
+  /** Unversioned: `message.delta`. */
+  type: string
+  version: number
+  aggregateID: string
+  /** The last seq of its aggregate when it was published, -1 for an unknown one: what it builds on. */
+  after: number
+  /** Never: it has no place in the log. */
+  seq?: never
+  /** Milliseconds since 1970. */
+  created: number
+  metadata?: never
+  /** What was published, parsed from its text when first read. */
+  data: Data
+}
+
 /** One fact, as `run` returns it and projectors receive it. */
 export interface Event<Data = unknown> {
   id: string
@@ -55,6 +73,19 @@ export function lazyEvent(
   return withLazyData(event, text)
 }
 
+/** @internal The same for one that is never stored. */
+export function lazyEphemeral(
+  id: string,
+  type: string,
+  version: number,
+  aggregateID: string,
+  after: number,
+  created: number,
+  text: string,
+): Ephemeral {
+  return withLazyData({ id, type, version, aggregateID, after, created } as Ephemeral, text)
+}
+
 /** A page of stored events, as it crosses the native boundary. */
 export type EventPage = readonly [
   /** The ids of all events, one after the other. */
@@ -100,6 +131,34 @@ export function lazyPositioned(page: EventPage, index: number): PositionedEvent 
   const event = lazySerialized(page, index) as PositionedEvent
   event.position = page[2][index * EVENT_NUMBERS + 4] as number
   return event
+}
+
+/** @internal The seq of the last event of a page, -1 where it has none. */
+export function lastEventSeq(page: EventPage): number {
+  return page[2].at(2 - EVENT_NUMBERS) ?? -1
+}
+
+/** @internal An event of a page as `run` would have returned it, with the text of its data and its position. */
+export function pageEvent(page: EventPage, index: number): { event: Event; text: string; position: number } {
+  const [ids, data, numbers, types, aggregates, metadatas] = page
+  const at = index * EVENT_NUMBERS
+  const before = at - EVENT_NUMBERS
+  const id = ids.slice(index === 0 ? 0 : numbers[before], numbers[at])
+  const text = data.slice(index === 0 ? 0 : numbers[before + 1], numbers[at + 1])
+  const name = types[numbers[at + 5] as number] as string
+  const dot = name.lastIndexOf(".")
+  const created = numbers[at + 3] as number
+  const event = lazyEvent(
+    id,
+    name.slice(0, dot),
+    Number(name.slice(dot + 1)),
+    aggregates[numbers[at + 6] as number] as string,
+    numbers[at + 2] as number,
+    Number.isNaN(created) ? null : created,
+    metadatas?.[index] ?? null,
+    text,
+  )
+  return { event, text, position: numbers[at + 4] as number }
 }
 
 /** @internal Gives `target` an own, enumerable `data` that is parsed from `text` when first read. */

@@ -89,28 +89,39 @@ export class Projections {
 
   /** The index of a definition that may be run, or the refusal that says why it may not. */
   runnable(definition: AnyDefinition): number {
-    if (!(definition?.registry instanceof Registry)) {
-      throw invalidArgument(`A definition made by define was expected, not ${show(definition)}`)
-    }
-    const { name, type } = definition
+    assertDefinition(definition)
+    const { name } = definition
     if (definition.ephemeral) {
       throw new SyncError("ERR_WRONG_KIND", `${name} is ephemeral: it can be published, not run`, { type: name })
     }
-    const index = this.#indices.get(definition)
-    if (index === undefined) {
+    this.#assertNewest(definition)
+    return this.#indices.get(definition) as number
+  }
+
+  /** Refuses a definition that may not be published. */
+  assertPublishable(definition: AnyDefinition): void {
+    assertDefinition(definition)
+    const { name } = definition
+    if (!definition.ephemeral) {
+      throw new SyncError("ERR_WRONG_KIND", `${name} is recorded: run it, which publishes it too`, { type: name })
+    }
+    this.#assertNewest(definition)
+  }
+
+  #assertNewest(definition: AnyDefinition): void {
+    const { name, type, version } = definition
+    if (definition.registry !== this.registry) {
       throw new SyncError("ERR_UNKNOWN_EVENT", `Unknown event type "${name}": it belongs to another registry`, {
         type: name,
       })
     }
     const newest = this.registry.newest(type)
-    if (newest !== definition) {
-      throw new SyncError("ERR_STALE_VERSION", `${name} is stale: ${newest?.name ?? type} is the version to run`, {
-        type: name,
-        expected: newest?.version ?? null,
-        got: definition.version,
-      })
-    }
-    return index
+    if (newest === definition) return
+    throw new SyncError("ERR_STALE_VERSION", `${name} is stale: ${newest?.name ?? type} is the version to run`, {
+      type: name,
+      expected: newest?.version ?? null,
+      got: version,
+    })
   }
 
   /** What Rust has to know. `validate`: replayed data passes a schema. */
@@ -124,6 +135,11 @@ export class Projections {
       upcast: upcasts.length > 0,
     }))
   }
+}
+
+function assertDefinition(definition: AnyDefinition): void {
+  if (definition?.registry instanceof Registry) return
+  throw invalidArgument(`A definition made by define was expected, not ${show(definition)}`)
 }
 
 function byDefinition(

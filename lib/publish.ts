@@ -1,30 +1,50 @@
-import { Registry, type AnyDefinition, type InputOf, type PropertiesOf } from "./define"
+import { checkChoice, checkOptions } from "./argument"
+import { CatchUp, forAll, type Delivery } from "./catch-up"
+import { Registry, type AnyDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
-import { inspectable, withLazyData, type Event } from "./payload"
+import { native, type Handle } from "./native"
 import { isThenable } from "./promise"
-import type { PendingEvent } from "./transaction"
-
-/** An event as listeners receive it: one object for all of them, and not the one that `run` returned. */
-export interface PublishedEvent<Data = unknown, Properties = unknown> extends Event<Data> {
-  /** What `convertEvent` made of the data; without it, the data. */
-  properties: Properties
-}
-
-/** A published event of one definition. */
-export type PublishedOf<D extends AnyDefinition> = PublishedEvent<InputOf<D>, PropertiesOf<D>>
+import { converted, unconverted, type LiveEvent, type PublishedEvent } from "./published"
+import type { PendingEvent, Transactions } from "./transaction"
+import type { Watch } from "./watch"
 
 /** Turns stored data into what listeners receive as `properties`. */
 export type ConvertEvent = (type: string, data: unknown) => unknown
 
 /** Receives what went wrong while an event was delivered; the run that made the event never sees it. */
-export type ListenerErrorHandler = (error: unknown, event: PublishedEvent) => void
+export type ListenerErrorHandler = (error: unknown, event: LiveEvent) => void
 
-type Listener = (event: PublishedEvent) => unknown
+/** What `subscribeAll` takes. */
+export interface SubscribeOptions {
+  /**
+   * "process" (default): what this store commits, unless it was run with `publish: false` or replayed without `publish`,
+   * and what it publishes. "database": also everything that others commit, in one order with that, each event once.
+   */
+  scope?: "process" | "database" | undefined
+}
+
+/** Receives events for the library itself, with the text of their data. It does not throw. */
+export interface Receiver {
+  receive(event: LiveEvent, text: string): void
+  /** The store was closed. */
+  close(): void
+}
+
+/** Whether an event is wanted, asked before anything is made of it. */
+export type Wants = (event: PendingEvent["event"]) => boolean
 
 interface Subscription {
-  readonly listener: Listener
+  readonly listener: (event: LiveEvent) => unknown
+  readonly scope: "process" | "database"
+  /** Of the library itself, in place of a listener. */
+  readonly receiver?: Receiver
+  readonly wants?: Wants
+  /** What was committed through this position, before it listened to the database, it does not hear. */
+  after?: number
   active: boolean
 }
+
+const NOBODY: readonly Subscription[] = []
 
 /** How many events may wait behind a pending conversion. */
 export const MAX_WAITING = 10_000
@@ -34,23 +54,31 @@ export class Dispatcher {
   /** Lists are replaced, never changed: a delivery goes on over the list it began with. */
   readonly #byType = new Map<string, readonly Subscription[]>()
   #toAll: readonly Subscription[] = []
-  readonly #queue: PendingEvent[] = []
+  readonly #queue: Delivery[] = []
   #delivering = false
   #converting = false
   #overflowed = false
+  /** While anybody listens to the whole database. */
+  #catchUp: CatchUp | undefined
+  #release = () => {}
+  /** The log holds more for them, to be read once the queue is empty. */
+  #more = false
 
   constructor(
+    private readonly handle: Handle,
+    private readonly transactions: Transactions,
+    private readonly watch: Watch,
     private readonly convert: ConvertEvent | undefined,
     private readonly onError: ListenerErrorHandler = warn,
   ) {}
 
   /** Events of the type, whatever their version. Returns the undo. */
-  subscribe(definition: AnyDefinition, listener: Listener): () => void {
+  subscribe(definition: AnyDefinition, listener: (event: PublishedEvent) => unknown): () => void {
     if (!(definition?.registry instanceof Registry)) {
       throw invalidArgument(`subscribe needs a definition made by define, not ${show(definition)}`)
     }
     const { type } = definition
-    const subscription = subscribing("subscribe", listener)
+    const subscription = subscribing("subscribe", listener as (event: LiveEvent) => unknown, "process")
     this.#byType.set(type, [...(this.#byType.get(type) ?? []), subscription])
     return () => {
       subscription.active = false
@@ -60,28 +88,101 @@ export class Dispatcher {
     }
   }
 
-  subscribeAll(listener: Listener): () => void {
-    const subscription = subscribing("subscribeAll", listener)
-    this.#toAll = [...this.#toAll, subscription]
-    return () => {
-      subscription.active = false
-      this.#toAll = this.#toAll.filter((other) => other !== subscription)
-    }
+  subscribeAll(listener: (event: LiveEvent) => unknown, options?: SubscribeOptions): () => void {
+    const { scope } = checkOptions("subscribeAll", options, ["scope"])
+    return this.#add(
+      subscribing("subscribeAll", listener, checkChoice("scope", scope, ["process", "database"], "process")),
+    )
+  }
+
+  /** Everything that is committed to the database, and what this store publishes, as far as it is wanted. */
+  receive(wants: Wants, receiver: Receiver): () => void {
+    return this.#add({ listener: () => {}, receiver, scope: "database", wants, active: true })
+  }
+
+  /** Through which position everything was given to those who hear the whole database. */
+  get position(): number {
+    return this.#catchUp?.position ?? 0
   }
 
   /** Appends to the queue and delivers it, unless a delivery further up the stack, or a conversion, will go on with it. */
   publish(events: readonly PendingEvent[]): void {
-    for (const event of events) this.#queue.push(event)
+    if (this.#catchUp === undefined) {
+      for (const event of events) if (event.publish) this.#queue.push(forAll(event))
+    } else {
+      for (const delivery of this.#merged(this.#catchUp, events)) this.#queue.push(delivery)
+      this.#more ||= this.#catchUp.behind
+    }
     if (this.#converting) this.#bound()
     this.#deliver()
+  }
+
+  /** Others have committed. */
+  foreign(): void {
+    if (this.#catchUp === undefined) return
+    this.#more = true
+    this.#read()
   }
 
   /** Drops what waits, and all listeners. */
   close(): void {
     this.#queue.length = 0
-    for (const subscription of [...this.#toAll, ...[...this.#byType.values()].flat()]) subscription.active = false
+    for (const subscription of [...this.#toAll, ...[...this.#byType.values()].flat()]) {
+      subscription.active = false
+      subscription.receiver?.close()
+    }
     this.#toAll = []
     this.#byType.clear()
+    this.#catchUp = undefined
+    this.#release()
+  }
+
+  #add(subscription: Subscription): () => void {
+    if (subscription.scope === "database") {
+      this.#catchUp ??= this.#beginCatchUp()
+      if (!this.transactions.active) subscription.after = native.lastPosition(this.handle)
+    }
+    this.#toAll = [...this.#toAll, subscription]
+    return () => {
+      subscription.active = false
+      this.#toAll = this.#toAll.filter((other) => other !== subscription)
+      if (this.#catchUp === undefined || this.#toAll.some(({ scope }) => scope === "database")) return
+      this.#catchUp = undefined
+      this.#release()
+    }
+  }
+
+  #beginCatchUp(): CatchUp {
+    this.#release = this.watch.need()
+    // What a transaction that is open has recorded is yet to be committed; `merge` finds out when it is.
+    const committed = this.transactions.active ? undefined : native.lastPosition(this.handle)
+    const catchUp = new CatchUp(this.handle, committed)
+    if (committed === undefined) queueMicrotask(() => catchUp.begin())
+    return catchUp
+  }
+
+  #merged(catchUp: CatchUp, events: readonly PendingEvent[]): Delivery[] {
+    try {
+      // Whatever is read while a conversion is pending would wait in memory.
+      return catchUp.merge(events, !this.#converting)
+    } catch (error) {
+      unreadable(error)
+      return catchUp.aside(events)
+    }
+  }
+
+  /** Reads on for those who hear the whole database, once everything that was read before has been delivered. */
+  #read(): void {
+    if (!this.#more || this.#catchUp === undefined) return
+    if (this.#delivering || this.#converting || this.#queue.length > 0) return
+    this.#more = false
+    try {
+      for (const delivery of this.#catchUp.next()) this.#queue.push(delivery)
+      this.#more = this.#catchUp.behind
+    } catch (error) {
+      return unreadable(error)
+    }
+    this.#deliver()
   }
 
   #deliver(): void {
@@ -90,21 +191,22 @@ export class Dispatcher {
     let next = 0
     try {
       // The queue may grow, or be emptied by close, while its listeners run.
-      while (next < this.#queue.length && !this.#converting) this.#convertAndNotify(this.#queue[next++] as PendingEvent)
+      while (next < this.#queue.length && !this.#converting) this.#convertAndNotify(this.#queue[next++] as Delivery)
     } finally {
       this.#queue.splice(0, next)
       this.#delivering = false
     }
     if (this.#converting) this.#bound()
+    else if (this.#more) setImmediate(() => this.#read())
   }
 
-  #convertAndNotify(pending: PendingEvent): void {
+  #convertAndNotify(delivery: Delivery): void {
     // Whoever subscribes from here on, perhaps while the conversion is pending, hears the next event.
-    const typed = this.#byType.get(pending.event.type) ?? []
-    const all = this.#toAll
+    const typed = (delivery.toProcess ? this.#byType.get(delivery.event.type) : undefined) ?? NOBODY
+    const all = this.#catchUp === undefined ? this.#toAll : this.#toAll.filter((one) => hears(one, delivery))
     if (typed.length === 0 && all.length === 0) return
-    const published = unconverted(pending)
-    if (this.convert === undefined) return this.#notify(typed, all, published)
+    const published = unconverted(delivery)
+    if (this.convert === undefined) return this.#notify(typed, all, published, delivery)
     let properties
     try {
       properties = this.convert(published.type, published.data)
@@ -112,7 +214,7 @@ export class Dispatcher {
       if (isThenable(properties)) {
         Promise.prototype.then.call(
           Promise.resolve(properties),
-          (value) => this.#resume(() => this.#notify(typed, all, converted(published, value))),
+          (value) => this.#resume(() => this.#notify(typed, all, converted(published, value), delivery)),
           (error: unknown) => this.#resume(() => this.#report(error, published)),
         )
         this.#converting = true
@@ -121,7 +223,7 @@ export class Dispatcher {
     } catch (error) {
       return this.#report(error, published)
     }
-    this.#notify(typed, all, converted(published, properties))
+    this.#notify(typed, all, converted(published, properties), delivery)
   }
 
   /** Ends a pending conversion: its own event first, then what waited behind it. */
@@ -137,13 +239,14 @@ export class Dispatcher {
     if (!this.#converting) this.#overflowed = false
   }
 
-  #notify(typed: readonly Subscription[], all: readonly Subscription[], event: PublishedEvent): void {
-    for (const subscription of typed) this.#call(subscription, event)
-    for (const subscription of all) this.#call(subscription, event)
+  #notify(typed: readonly Subscription[], all: readonly Subscription[], event: LiveEvent, delivery: Delivery): void {
+    for (const subscription of typed) this.#call(subscription, event, delivery)
+    for (const subscription of all) this.#call(subscription, event, delivery)
   }
 
-  #call(subscription: Subscription, event: PublishedEvent): void {
+  #call(subscription: Subscription, event: LiveEvent, delivery: Delivery): void {
     if (!subscription.active) return
+    if (subscription.receiver !== undefined) return subscription.receiver.receive(event, delivery.text)
     try {
       const result = subscription.listener(event)
       if (isThenable(result)) Promise.resolve(result).catch((error: unknown) => this.#report(error, event))
@@ -154,10 +257,12 @@ export class Dispatcher {
 
   /** Drops what is too much, and says so once until everything that waits has been delivered. */
   #bound(): void {
-    const dropped = this.#queue.splice(MAX_WAITING)[0]
+    const dropped = [...this.#queue.splice(MAX_WAITING), ...(this.#catchUp?.bound(MAX_WAITING) ?? [])][0]
     if (dropped === undefined || this.#overflowed) return
     this.#overflowed = true
-    const { aggregateID, seq, type } = (this.#queue.at(-1) as PendingEvent).event
+    const { event } = this.#queue.at(-1) ?? dropped
+    const { aggregateID, type } = event
+    const seq = "after" in event ? event.after : event.seq
     const message =
       `More than ${MAX_WAITING} events wait for convertEvent: those after seq ${seq} of aggregate "${aggregateID}" ` +
       "are dropped until it catches up"
@@ -165,7 +270,7 @@ export class Dispatcher {
     this.#report(error, unconverted(dropped))
   }
 
-  #report(error: unknown, event: PublishedEvent): void {
+  #report(error: unknown, event: LiveEvent): void {
     try {
       const result: unknown = this.onError(error, event)
       if (isThenable(result)) Promise.resolve(result).catch((another: unknown) => warn(another, event))
@@ -175,43 +280,30 @@ export class Dispatcher {
   }
 }
 
-function subscribing(call: string, listener: unknown): Subscription {
+function subscribing(call: string, listener: unknown, scope: Subscription["scope"]): Subscription {
   if (typeof listener !== "function") throw invalidArgument(`${call} needs a listener, not ${show(listener)}`)
-  return { listener: listener as Listener, active: true }
+  return { listener: listener as Subscription["listener"], scope, active: true }
 }
 
-/** Without `convertEvent` the properties are the data, parsed when first read like the data itself. */
-function unconverted({ event, text }: PendingEvent): PublishedEvent {
-  const { type, version, id, seq, aggregateID, created, metadata } = event
-  const published = { type, version, id, seq, aggregateID } as PublishedEvent
-  if (created !== undefined) published.created = created
-  withLazyData(published, text)
-  Object.defineProperty(published, "properties", sameAsData)
-  if (metadata !== undefined) published.metadata = metadata
-  return inspectable(published)
+function hears({ scope, wants, after = 0 }: Subscription, delivery: Delivery): boolean {
+  const { toProcess, toDatabase, recorded, position, event } = delivery
+  if (scope === "process") return toProcess
+  return toDatabase && !(recorded && position <= after) && (wants === undefined || wants(event))
 }
 
-function converted(published: PublishedEvent, properties: unknown): PublishedEvent {
-  return Object.defineProperty(published, "properties", { ...ownValue, value: properties })
+/** The listeners hear of it later: whatever is committed next leads to another attempt. */
+function unreadable(error: unknown): void {
+  const { code, reason } = described(error)
+  process.emitWarning(`What was committed could not be read for listeners of the whole database: ${reason}`, {
+    type: "SynclineWarning",
+    code,
+  })
 }
 
-const ownValue = { enumerable: true, configurable: true, writable: true }
-
-const sameAsData: PropertyDescriptor & ThisType<PublishedEvent> = {
-  enumerable: true,
-  configurable: true,
-  get() {
-    return this.data
-  },
-  set(value: unknown) {
-    converted(this, value)
-  },
-}
-
-function warn(error: unknown, event: PublishedEvent): void {
+function warn(error: unknown, event: LiveEvent): void {
   const { code, reason } = described(error)
   process.emitWarning(
-    `A listener of "${event.type}" failed (aggregate "${event.aggregateID}", seq ${event.seq}): ${reason}`,
+    `A listener of "${event.type}" failed (aggregate "${event.aggregateID}", seq ${event.seq ?? "none"}): ${reason}`,
     { type: "SynclineWarning", code },
   )
 }

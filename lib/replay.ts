@@ -156,7 +156,7 @@ export class Replayer {
         publish,
       )
       if (publish) this.#hold(batch, pending, applied, page)
-      for (const index of applied) this.#project(page.items.get(index))
+      for (let k = 0; k < applied.length; k += 2) this.#project(page.items.get(applied[k] as number))
       at = stop
     }
   }
@@ -166,15 +166,16 @@ export class Replayer {
     if (item !== undefined) applyProjector(transactions, item.target, tx, item.output, item.event)
   }
 
-  /** Puts applied events among those that wait for the commit; those that needed no check are fetched for it. */
+  /** Puts applied events (index and position) among those that wait for the commit; the unchecked ones are fetched for it. */
   #hold(batch: Batch, pending: number, applied: readonly number[], page: Page): void {
-    const unseen = applied.filter((index) => !page.items.has(index))
+    const unseen = applied.filter((index, k) => k % 2 === 0 && !page.items.has(index))
     const fetched = unseen.length > 0 ? native.replayEvents(this.context.handle, batch, unseen) : []
     let next = 0
-    applied.forEach((index, k) => {
-      const item = page.items.get(index) ?? this.#unchecked(fetched, ITEM_WIDTH * next++)
-      this.context.transactions.hold(pending + k, { event: item.event, text: item.text })
-    })
+    for (let k = 0; k < applied.length; k += 2) {
+      const { event, text } = page.items.get(applied[k] as number) ?? this.#unchecked(fetched, ITEM_WIDTH * next++)
+      const position = applied[k + 1] as number
+      this.context.transactions.hold(pending + k / 2, { event, text, position, recorded: true, publish: true })
+    }
   }
 
   #unchecked(flat: readonly unknown[], at: number): Pick<Checked, "event" | "text"> {

@@ -1,19 +1,12 @@
-import {
-  MAX_AGGREGATE_ID_BYTES,
-  checkBoolean,
-  checkInteger,
-  checkOptions,
-  checkSignal,
-  exceeds,
-  tooLarge,
-} from "./argument"
+import { accept, type Accepted } from "./accept"
+import { checkBoolean, checkInteger, checkOptions, checkSignal } from "./argument"
 import type { AsyncOptions, WriteContext } from "./context"
 import type { AnyDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
 import { PROJECTOR, RUN, native, type Recorded } from "./native"
 import { inspectable, lazyEvent, type Event, type Metadata } from "./payload"
 import { applyProjector, type Target } from "./project"
-import { assertCarried, invalidData, validated } from "./schema"
+import { UNRECORDED, type PendingEvent } from "./transaction"
 
 /** What `run` and `runAll` take. */
 export interface RunOptions {
@@ -31,13 +24,9 @@ export interface RunOptions {
 export type RunAsyncOptions = RunOptions & AsyncOptions
 
 /** An event that has passed every check that needs no lock. */
-export interface Prepared {
+export interface Prepared extends Accepted {
   readonly index: number
   readonly target: Target
-  readonly aggregateID: string
-  readonly text: string
-  /** What the projector receives. */
-  readonly output: unknown
 }
 
 /** What is said of an event beside its data. */
@@ -90,18 +79,11 @@ export class Runner {
   prepare(definition: AnyDefinition, data: unknown): Prepared {
     const index = this.context.projections.runnable(definition)
     const target = this.context.projections.targets[index] as Target
-    const { name, aggregate, schema } = definition
-    const text = stringified(data, definition)
-    this.#assertSize(text, name)
-    const parsed: unknown = JSON.parse(text)
-    const subject = { type: name, aggregateID: aggregateOf(parsed, aggregate, name) }
-    const { validate } = this.context
-    if (validate === "strict") assertCarried(data, parsed, text, subject)
-    const output = validate === "never" ? parsed : validated(schema, parsed, text, subject)
+    const accepted = accept(this.context, definition, data)
     if (target.kind === PROJECTOR.missing) {
-      throw new SyncError("ERR_NO_PROJECTOR", `No projector for ${name}`, { type: name })
+      throw new SyncError("ERR_NO_PROJECTOR", `No projector for ${definition.name}`, { type: definition.name })
     }
-    return { index, target, aggregateID: subject.aggregateID, text, output }
+    return { index, target, ...accepted }
   }
 
   /** What follows the recording: the event, its place among what will be published, its JavaScript projector. */
@@ -109,7 +91,7 @@ export class Runner {
     const { transactions, tx } = this.context
     const { target, output, text } = prepared
     const event = asEvent(prepared, envelope, recorded)
-    transactions.hold(recorded[4], envelope.publish ? { event, text } : null)
+    transactions.hold(recorded[4], pendingEvent(event, text, envelope, recorded))
     applyProjector(transactions, target, tx, output, event)
     return event
   }
@@ -155,7 +137,7 @@ export class Runner {
     if (prepared.target.kind !== PROJECTOR.function) {
       const recorded = this.#native(prepared, envelope, RUN.begin | RUN.project | RUN.commit)
       const event = asEvent(prepared, envelope, recorded)
-      transactions.recorded(recorded[4], envelope.publish ? { event, text: prepared.text } : null)
+      transactions.recorded(recorded[4], pendingEvent(event, prepared.text, envelope, recorded))
       return event
     }
     const recorded = this.#native(prepared, envelope, RUN.begin | RUN.guard)
@@ -181,11 +163,6 @@ export class Runner {
     const all = record ? flags : flags | RUN.unrecorded
     return native.run(handle, all, index, aggregateID, text, expectedSeq, created, metadata, owner)
   }
-
-  #assertSize(text: string, name: string): void {
-    const limit = this.context.maxEventBytes
-    if (exceeds(text, limit)) throw tooLarge(`The data of ${name}`, text, limit, name)
-  }
 }
 
 /** What an event has where nothing else was asked for. */
@@ -198,46 +175,8 @@ function asEvent(prepared: Prepared, envelope: Envelope, [seq, id, created]: Rec
   return inspectable(lazyEvent(id, type, version, prepared.aggregateID, seq, created, envelope.metadata, prepared.text))
 }
 
-function stringified(data: unknown, { name, aggregate }: AnyDefinition): string {
-  if (typeof data !== "object" || data === null) throw aggregateRequired(name, aggregate, data)
-  const subject = { type: name, aggregateID: shownAggregate(data, aggregate) }
-  let text
-  try {
-    text = JSON.stringify(data) as string | undefined
-  } catch (error) {
-    throw invalidData(subject, "JSON cannot carry it (cyclic, too deep, or a bigint)", { cause: error })
-  }
-  if (text === undefined) throw invalidData(subject, "it has no JSON text")
-  return text
-}
-
-/** The aggregate of what is stored, which `toJSON` may have made different from what was given. */
-function aggregateOf(parsed: unknown, aggregate: string, name: string): string {
-  const id = ownField(parsed, aggregate)
-  if (typeof id !== "string" || id === "" || !id.isWellFormed()) throw aggregateRequired(name, aggregate, id)
-  if (exceeds(id, MAX_AGGREGATE_ID_BYTES)) {
-    throw tooLarge(`The aggregate id in data.${aggregate} of ${name}`, id, MAX_AGGREGATE_ID_BYTES)
-  }
-  return id
-}
-
-function aggregateRequired(name: string, aggregate: string, got: unknown): SyncError {
-  return new SyncError(
-    "ERR_AGGREGATE_REQUIRED",
-    `${name} needs a non-empty string in data.${aggregate}, got ${show(got)}`,
-    { type: name, field: aggregate },
-  )
-}
-
-/** For a message about data that cannot even be written as JSON. */
-function shownAggregate(data: object, aggregate: string): string {
-  const id = Object.getOwnPropertyDescriptor(data, aggregate)?.value as unknown
-  return typeof id === "string" ? id : ""
-}
-
-function ownField(value: unknown, field: string): unknown {
-  if (typeof value !== "object" || value === null || !Object.hasOwn(value, field)) return undefined
-  return (value as Record<string, unknown>)[field]
+function pendingEvent(event: Event, text: string, { publish }: Envelope, [seq, , , position]: Recorded): PendingEvent {
+  return { event, text, position: seq < 0 ? UNRECORDED : position, recorded: seq >= 0, publish }
 }
 
 function stringifiedMetadata(metadata: unknown): string {

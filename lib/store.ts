@@ -1,74 +1,31 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { resolve } from "node:path"
-import {
-  DEFAULT_MAX_EVENT_BYTES,
-  MAX_MAX_EVENT_BYTES,
-  checkBoolean,
-  checkChoice,
-  checkFunction,
-  checkInteger,
-  checkName,
-  checkOptions,
-  checkOwner,
-  checkUncut,
-} from "./argument"
+import { checkName, checkOptions, checkUncut } from "./argument"
+import { changes, type Change, type ChangesOptions } from "./changes"
 import type { WriteContext } from "./context"
 import { Database } from "./database"
-import { Registry, defaultRegistry, type AnyDefinition, type InputOf, type Lease } from "./define"
-import { SyncError, invalidArgument, show } from "./errors"
+import type { AnyDefinition, EphemeralOnly, InputOf, Lease, RecordedOnly, Registry } from "./define"
+import { publish } from "./ephemeral"
+import { SyncError, invalidArgument } from "./errors"
 import { log, type LogItem, type LogOptions } from "./log"
 import { native, type Handle } from "./native"
 import { claim, ownerOf, type ClaimOptions, type Ownership } from "./owner"
 import type { Event, PositionedEvent, SerializedEvent } from "./payload"
-import { Projections, type Projector } from "./project"
-import {
-  Dispatcher,
-  type ConvertEvent,
-  type ListenerErrorHandler,
-  type PublishedEvent,
-  type PublishedOf,
-} from "./publish"
+import { Projections } from "./project"
+import { Dispatcher, type SubscribeOptions } from "./publish"
+import type { LiveEvent, PublishedEvent, PublishedOf } from "./published"
 import { WriteQueue } from "./queue"
 import { aggregates, get, read, readAll, sequence, sequences } from "./read"
 import type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"
 import { Replayer, type ReplayAsyncOptions, type ReplayInput, type ReplayOptions, type ReplayResult } from "./replay"
 import { Remover, type RemoveOptions } from "./remove"
 import { Runner, type RunAsyncOptions, type RunOptions } from "./run"
-import type { Synchronous, ValidationMode } from "./schema"
-import { Transactions, refuseAsync } from "./transaction"
-
-/** What `open` takes; all of it is optional. */
-export interface OpenOptions<Tx = Database> {
-  /** What `project` made, at most one a definition. Default: none. */
-  projectors?: readonly Projector<Tx>[] | undefined
-  /** The application's own schema changes: called at each open, under the write lock, before anything else. Default: none. */
-  migrate?: ((db: Database) => void) | undefined
-  /** Makes the query builder that projectors and `transaction` receive, once. Default: they receive the database. */
-  query?: ((db: Database) => Tx) | undefined
-  /** Makes `properties` for listeners from the unversioned type and the stored data. Default: they are the data. */
-  convertEvent?: ConvertEvent | undefined
-  /** Claims each aggregate that the store creates; others may then not write it. At most 255 bytes. Default: nobody. */
-  owner?: string | undefined
-  /** False: runs project and publish, and nothing is stored. Default true. */
-  record?: boolean | undefined
-  /** Default: the one registry of the process. */
-  registry?: Registry | undefined
-  /**
-   * "always" (default): the schema sees the data read back from its text. "strict": that must equal the input, too.
-   * "never": projectors get the parsed input, unchecked.
-   */
-  validate?: ValidationMode | undefined
-  /** "normal" (default): what `run` returned survives the process. "full": also the power. */
-  durability?: "normal" | "full" | undefined
-  /** How long a write waits for the lock, in milliseconds; then `ERR_BUSY`. Default 30,000. */
-  busyTimeout?: number | undefined
-  /** Bound of one event's data in UTF-8 bytes; past it `ERR_TOO_LARGE`. Default 16 MiB. */
-  maxEventBytes?: number | undefined
-  /** Creates and writes nothing: the file must exist, and what would write throws `ERR_READONLY`. Default false. */
-  readonly?: boolean | undefined
-  /** Receives what listeners and `convertEvent` throw or reject with, with the event. Default: a process warning. */
-  onListenerError?: ListenerErrorHandler | undefined
-}
+import type { Synchronous } from "./schema"
+import { OPEN_OPTIONS, checkSettings, type ConnectionOptions, type OpenOptions } from "./settings"
+import { stream, type StreamOptions } from "./stream"
+import { Transactions } from "./transaction"
+import { waitFor, type WaitOptions, type WaitSequences } from "./wait"
+import { Watch } from "./watch"
 
 /** Pairs of a definition and its data, as `runAll` takes them. */
 export type RunList<D extends readonly AnyDefinition[]> = {
@@ -87,7 +44,7 @@ export type RunEvents<D extends readonly AnyDefinition[]> = { -readonly [K in ke
 export function open<Tx>(path: string, options: OpenOptions<Tx> & { query: (db: Database) => Tx }): Store<Tx>
 export function open(path: string, options?: OpenOptions): Store
 export function open<Tx>(path: string, options?: OpenOptions<Tx>): Store<Tx> {
-  return new Store(checkName("path", checkUncut("path", path)), checkOptions("open", options, OPTIONS))
+  return new Store(checkName("path", checkUncut("path", path)), checkOptions("open", options, OPEN_OPTIONS))
 }
 
 /** One open log. Everything but what says otherwise throws `ERR_CLOSED` once it is closed. */
@@ -101,7 +58,6 @@ export class Store<Tx = Database> {
   readonly #connection: ConnectionOptions
   readonly #registry: Registry
   readonly #lease: Lease
-  readonly #dispatcher: Dispatcher
   readonly #context: WriteContext
   readonly #runner: Runner
   readonly #remover: Remover
@@ -114,7 +70,6 @@ export class Store<Tx = Database> {
     this.#path = path === MEMORY ? path : resolve(path)
     this.#connection = connection
     this.#registry = registry
-    this.#dispatcher = new Dispatcher(options.convertEvent, options.onListenerError)
     const projections = new Projections(registry, options.projectors ?? [])
     this.#lease = registry.retain()
     let handle: Handle | undefined
@@ -122,15 +77,22 @@ export class Store<Tx = Database> {
       handle = native.open(this.#path, { ...connection, log: true })
       const transactions: Transactions = new Transactions(
         handle,
-        (events) => this.#dispatcher.publish(events),
+        (events) => {
+          watch.notify()
+          dispatcher.publish(events)
+        },
         () => queue.carryOut(),
       )
       const queue = new WriteQueue(transactions, connection.busyTimeout)
+      const watch: Watch = new Watch(handle, () => dispatcher.foreign())
+      const { convertEvent, onListenerError } = options
+      const dispatcher: Dispatcher = new Dispatcher(handle, transactions, watch, convertEvent, onListenerError)
       // Whether the store or `db` is closed, and also before the store is made: by `query`.
       const onClose = () => {
         transactions.close()
         queue.close()
-        this.#dispatcher.close()
+        dispatcher.close()
+        watch.close()
         registry.release(this.#lease)
       }
       const db = new Database(handle, path, { memory: path === MEMORY, readonly, gate: transactions, onClose })
@@ -141,7 +103,8 @@ export class Store<Tx = Database> {
       if (migrate !== undefined) transactions.transaction("immediate", migrate, db)
       // After `migrate`, whose tables it may look at.
       const tx: unknown = query === undefined ? db : query(db)
-      this.#context = { handle, transactions, queue, projections, validate, record, owner, maxEventBytes, tx }
+      const stages = { handle, transactions, queue, watch, dispatcher, projections }
+      this.#context = { ...stages, validate, record, owner, maxEventBytes, tx }
       native.register(handle, projections.registrations(validate !== "never"))
     } catch (error) {
       registry.release(this.#lease)
@@ -159,7 +122,11 @@ export class Store<Tx = Database> {
    * `ERR_AGGREGATE_REQUIRED`, `ERR_INVALID_DATA`, `ERR_TOO_LARGE`, `ERR_NO_PROJECTOR`, `ERR_NOT_OWNER`, `ERR_CONFLICT`,
    * `ERR_IN_PROJECTOR`, `ERR_IN_TRANSACTION` (inside a raw BEGIN), `ERR_BUSY`; what the projector throws passes through.
    */
-  run<D extends AnyDefinition>(definition: D, data: InputOf<D>, options?: RunOptions): Event<InputOf<D>> {
+  run<D extends AnyDefinition>(
+    definition: D & RecordedOnly<D>,
+    data: InputOf<D>,
+    options?: RunOptions,
+  ): Event<InputOf<D>> {
     return this.#runner.run(definition, data, options) as Event<InputOf<D>>
   }
 
@@ -170,7 +137,7 @@ export class Store<Tx = Database> {
 
   /** `run`, waiting for a busy database without blocking the event loop. Aborted: `ERR_ABORTED`. */
   runAsync<D extends AnyDefinition>(
-    definition: D,
+    definition: D & RecordedOnly<D>,
     data: InputOf<D>,
     options?: RunAsyncOptions,
   ): Promise<Event<InputOf<D>>> {
@@ -221,13 +188,34 @@ export class Store<Tx = Database> {
    */
   subscribe<D extends AnyDefinition>(definition: D, listener: (event: PublishedOf<D>) => unknown): () => void {
     this.#context.transactions.assertOpen()
-    return this.#dispatcher.subscribe(definition, listener as (event: PublishedEvent) => unknown)
+    return this.#context.dispatcher.subscribe(definition, listener as (event: PublishedEvent) => unknown)
   }
 
-  /** Hears all events. Returns the undo. A listener that is no function: `ERR_INVALID_ARGUMENT`. */
-  subscribeAll(listener: (event: PublishedEvent) => unknown): () => void {
+  /**
+   * Hears all events that this store publishes or, with `scope: "database"`, also all that anybody commits to the file
+   * from now on. Returns the undo. It keeps no process alive. Wrong arguments: `ERR_INVALID_ARGUMENT`.
+   */
+  subscribeAll(listener: (event: LiveEvent) => unknown, options?: SubscribeOptions): () => void {
     this.#context.transactions.assertOpen()
-    return this.#dispatcher.subscribeAll(listener)
+    return this.#context.dispatcher.subscribeAll(listener, options)
+  }
+
+  /**
+   * Tells this store's listeners of an event that is never stored: inside a transaction, once that has been committed. It
+   * carries `after`, its aggregate's last seq. A recorded definition: `ERR_WRONG_KIND`; else it throws as `run` does where
+   * that checks data.
+   */
+  publish<D extends AnyDefinition>(definition: D & EphemeralOnly<D>, data: InputOf<D>): void {
+    publish(this.#context, definition, data)
+  }
+
+  /**
+   * Everything that `subscribeAll` with `scope: "database"` would hear from now on, kept until it is taken. More than
+   * `capacity` ends it: what waited is dropped, and `next` rejects with `ERR_OVERFLOW`, whose `delivered` says after which
+   * seqs `log` goes on. Ends without an error when the signal aborts or the store is closed.
+   */
+  stream(options?: StreamOptions): AsyncIterableIterator<LiveEvent, undefined> {
+    return stream(this.#context, options)
   }
 
   /**
@@ -252,12 +240,30 @@ export class Store<Tx = Database> {
   }
 
   /**
-   * The log as a reader needs it: events, gaps, what was removed, and `synced` once the present is reached. Wrong
-   * arguments throw `ERR_INVALID_ARGUMENT` at once. Iterating rejects with `ERR_CLOSED` where the store was closed before
-   * `synced` was reached without `follow`; with `follow`, closing ends the iteration.
+   * The log as a reader needs it: events, gaps, what was removed, and `synced` once the present is reached; with `follow`
+   * it goes on with whatever anybody commits, and while a `next` is pending the process stays alive. Wrong arguments throw
+   * `ERR_INVALID_ARGUMENT` at once. Iterating rejects with `ERR_CLOSED` where the store was closed before `synced` was
+   * reached without `follow`; with `follow`, closing ends the iteration.
    */
   log(options: LogOptions): AsyncIterableIterator<LogItem, undefined> {
     return log(this.#context, options)
+  }
+
+  /**
+   * Which aggregates moved, whoever moved them: a `sweep` first, and whenever more has moved than hints are told of, then
+   * hints with the newest seqs. It never fails and costs writers nothing. Ends when the signal aborts or the store is
+   * closed; while a `next` is pending the process stays alive. Wrong arguments: `ERR_INVALID_ARGUMENT`.
+   */
+  changes(options?: ChangesOptions): AsyncIterableIterator<Change, undefined> {
+    return changes(this.#context, options)
+  }
+
+  /**
+   * Resolves when the database holds at least these seqs, whoever commits them. Rejects with `ERR_TIMEOUT`, `ERR_ABORTED`,
+   * `ERR_CLOSED` when the store is closed first, and `ERR_INVALID_ARGUMENT`. Until then the process stays alive.
+   */
+  waitFor(seqs: WaitSequences, options?: WaitOptions): Promise<void> {
+    return waitFor(this.#context, seqs, options)
   }
 
   /** The last seq of an aggregate, -1 when it is unknown. Throws as `read` does. */
@@ -335,63 +341,7 @@ Object.defineProperty(Store.prototype, Symbol.dispose ?? Symbol.for("Symbol.disp
 
 const MEMORY = ":memory:"
 
-const OPTIONS = [
-  "projectors",
-  "migrate",
-  "query",
-  "convertEvent",
-  "owner",
-  "record",
-  "registry",
-  "validate",
-  "durability",
-  "busyTimeout",
-  "maxEventBytes",
-  "readonly",
-  "onListenerError",
-]
-
 type Pairs = readonly (readonly [AnyDefinition, unknown])[]
-
-interface ConnectionOptions {
-  readonly readonly: boolean
-  readonly full: boolean
-  readonly busyTimeout: number
-  readonly maxEventBytes: number
-}
-
-function checkSettings<Tx>(options: OpenOptions<Tx>) {
-  const {
-    projectors,
-    registry = defaultRegistry,
-    busyTimeout = 30_000,
-    maxEventBytes = DEFAULT_MAX_EVENT_BYTES,
-  } = options
-  if (projectors !== undefined && !Array.isArray(projectors)) {
-    throw invalidArgument(`projectors must be an array, not ${show(projectors)}`)
-  }
-  if (!(registry instanceof Registry)) throw invalidArgument("registry must come from createRegistry()")
-  for (const name of ["query", "convertEvent", "onListenerError"] as const) checkFunction(name, options[name])
-  const readonly = checkBoolean("readonly", options.readonly, false)
-  if (options.migrate !== undefined) {
-    refuseAsync(options.migrate, "migrate")
-    if (readonly) throw invalidArgument("migrate needs a store that is not readonly")
-  }
-  const connection: ConnectionOptions = {
-    readonly,
-    full: checkChoice("durability", options.durability, ["normal", "full"], "normal") === "full",
-    busyTimeout: checkInteger("busyTimeout", busyTimeout, 0, 2 ** 31 - 1),
-    maxEventBytes: checkInteger("maxEventBytes", maxEventBytes, 1, MAX_MAX_EVENT_BYTES),
-  }
-  return {
-    registry,
-    readonly,
-    connection,
-    validate: checkChoice("validate", options.validate, ["always", "strict", "never"], "always"),
-    record: checkBoolean("record", options.record, true),
-    owner: checkOwner("owner", options.owner),
-  }
-}
 
 /** After a failed open: the first error is the one that counts, and a connection that refuses ends with its handle. */
 function closeQuietly(handle: Handle): void {

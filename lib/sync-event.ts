@@ -403,7 +403,7 @@ const STORE_OPTIONS = ["store", "projectors", "convertEvent"]
 function attach(subscription: Subscription, store: AnyStore): void {
   subscription.undo = store.subscribeAll((event) => {
     const def = registry.get(versionedType(event.type, event.version))
-    // The listener's own result goes back, so that a rejected promise is reported like any other failure.
-    return def && subscription.listener({ def, event })
+    // Ephemeral events are not in this registry. The listener's own result goes back, so that a rejected promise is reported like any other failure.
+    return def && subscription.listener({ def, event: event as PublishedEvent })
   })
 }

@@ -1,6 +1,6 @@
 import { SyncError, invalidArgument, show } from "./errors"
 import { MODE, STATE, native, type Handle } from "./native"
-import type { Event } from "./payload"
+import type { Ephemeral, Event } from "./payload"
 import { isThenable, quiet } from "./promise"
 
 export type TransactionMode = keyof typeof MODE
@@ -15,19 +15,26 @@ export interface TransactionGate {
 
 /** An event that waits for the outermost commit. */
 export interface PendingEvent {
-  readonly event: Event
+  readonly event: Event | Ephemeral
   /** The event's data: listeners share one object made of it, and what they change in it `run`'s caller does not see. */
   readonly text: string
+  /** Its own in the log or, of an event that is not recorded, that of the last one it may build on. */
+  readonly position: number
+  readonly recorded: boolean
+  /** Whether the listeners of this store's own events hear it. */
+  readonly publish: boolean
 }
+
+/** The position of what a store that does not record has run: it builds on nothing that is in the log. */
+export const UNRECORDED = Infinity
 
 /** The frames of one connection, and the events that wait for the outermost commit. */
 export class Transactions implements TransactionGate {
   /**
    * In step with Rust's count of pending events, which knows of raw savepoints too: Rust names the index of each event,
-   * and how many are still alive at the end. An event that is not to be published holds its place with `null`.
+   * and how many are still alive at the end.
    */
-  readonly pending: (PendingEvent | null)[] = []
-  readonly commits = new Commits()
+  readonly pending: PendingEvent[] = []
 
   #depth = 0
   #projecting: string | null = null
@@ -36,7 +43,7 @@ export class Transactions implements TransactionGate {
 
   constructor(
     readonly handle: Handle,
-    /** Receives what one outermost commit made public, in commit order. */
+    /** Told of each outermost commit, with the events that it made public, in their order. */
     private readonly publish: (events: readonly PendingEvent[]) => void = () => {},
     /** Called before this connection takes the write lock on its own behalf. */
     private readonly beforeRoot: () => void = () => {},
@@ -152,20 +159,20 @@ export class Transactions implements TransactionGate {
   }
 
   /** An event that Rust recorded as pending number `index`; later ones were taken back by a raw savepoint. */
-  hold(index: number, event: PendingEvent | null): void {
+  hold(index: number, event: PendingEvent): void {
     this.pending.length = index
     this.pending.push(event)
   }
 
   /** An event whose frame Rust committed in the same call. */
-  recorded(index: number, event: PendingEvent | null): void {
+  recorded(index: number, event: PendingEvent): void {
     this.hold(index, event)
     if (this.#depth === 0) this.#committedRoot()
   }
 
   committed(): void {
-    // Raw transactions record no events (`run` refuses there), so there is nothing to publish.
-    if (this.#depth === 0) this.commits.notify()
+    // Raw transactions record no events: `run` refuses there.
+    if (this.#depth === 0) this.publish([])
   }
 
   /** Runs a projector: until it returns, nothing that records, claims or opens transactions is allowed. */
@@ -195,44 +202,14 @@ export class Transactions implements TransactionGate {
   close(): void {
     this.#closed = true
     this.pending.length = 0
-    this.commits.notify()
   }
 
   #committedRoot(): void {
-    const events = this.pending.splice(0).filter((event) => event != null)
-    this.commits.notify()
-    if (events.length > 0) this.publish(events)
+    this.publish(this.pending.splice(0))
   }
 
   #truncate(alive: number): void {
     if (this.pending.length > alive) this.pending.length = alive
-  }
-}
-
-/** Wakes whoever waits for the next commit of this store. */
-export class Commits {
-  /** Rises with each commit: compare it with an earlier reading to learn whether there was one in between. */
-  version = 0
-  readonly #waiting = new Set<() => void>()
-
-  notify(): void {
-    this.version++
-    for (const wake of this.#waiting) wake()
-    this.#waiting.clear()
-  }
-
-  /** Resolves at the first commit after `version` was read, or when the signal aborts. */
-  after(version: number, signal: AbortSignal): Promise<void> {
-    if (version !== this.version || signal.aborted) return Promise.resolve()
-    return new Promise((resolve) => {
-      const wake = () => {
-        this.#waiting.delete(wake)
-        signal.removeEventListener("abort", wake)
-        resolve()
-      }
-      this.#waiting.add(wake)
-      signal.addEventListener("abort", wake)
-    })
   }
 }
 

@@ -2,6 +2,8 @@
 export type Handle = { readonly __handle: unique symbol }
 /** The whole input of one replay. */
 export type Batch = { readonly __batch: unique symbol }
+/** What wakes JavaScript when others have committed. */
+export type Watch = { readonly __watch: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
 /**
@@ -49,6 +51,12 @@ export declare function columns(handle: Handle, statement: Statement): (string |
 /** Commits the innermost frame; answers how many events are pending. */
 export declare function commit(handle: Handle): number
 
+/**
+ * A page of what was committed after a position, deletion events included: the events, the position through which it
+ * reaches, and whether that is the end.
+ */
+export declare function committed(handle: Handle, afterPosition: number, limit: number): [events: EventPage, through: number, done: boolean]
+
 /** Gives SQL a function. The TypeScript layer keeps a value that it throws and throws that very value again. */
 export declare function createFunction(handle: Handle, name: string, options: NativeFunctionOptions, function: (...parameters: any[]) => unknown): void
 
@@ -67,11 +75,20 @@ export declare function exec(handle: Handle, sql: string): void
 /** One event, or nothing. */
 export declare function get(handle: Handle, aggregateId: string, seq: number): EventPage
 
+/** The last position in the log. */
+export declare function lastPosition(handle: Handle): number
+
 /**
  * A page of the log, `after < seq <= through`: events, gaps as flat pairs, the tombstone as its seq and a page of
  * the deletion event (or none), and whether the page reaches the end.
  */
 export declare function logPage(handle: Handle, aggregateId: string, after: number, through: number, limit: number): [events: EventPage, gaps: number[], removed: [seq: number, event: EventPage] | null, done: boolean]
+
+/**
+ * The aggregates that moved after a position, looked for in at most `limit` event rows: the position through which
+ * it was looked, whether that is the last one, then id and last seq of each.
+ */
+export declare function moved(handle: Handle, afterPosition: number, limit: number): [through: number, done: boolean, ...pairs: (string | number)[]]
 
 /** A definition as the core knows it. */
 export interface NativeDefinition {
@@ -138,7 +155,7 @@ export declare function remove(handle: Handle, aggregateId: string, definition: 
 
 /**
  * Applies items inside the open transaction; `epoch` −1 for none. Answers where it stopped, how many events were
- * pending before, and the indices of applied events (all with `collect`, else those of JavaScript projectors).
+ * pending before, and index and position of each applied event (all with `collect`, else those of JavaScript projectors).
  */
 export declare function replayApply(handle: Handle, batch: Batch, from: number, to: number, owner: string | undefined | null, epoch: number, collect: boolean): number[]
 
@@ -181,6 +198,12 @@ export declare function sequence(handle: Handle, aggregateId: string): number
 /** The last seq of the named aggregates that are known, or of all: flat pairs of id and seq. */
 export declare function sequences(handle: Handle, ids?: Array<string> | undefined | null): (string | number)[]
 
+/**
+ * What an event has that is published and never stored: its id, its time, the aggregate's last seq, the last position in
+ * the log, and its place among the pending events or −1 where no transaction is open.
+ */
+export declare function stamp(handle: Handle, aggregateId: string): [id: string, created: number, after: number, position: number, pendingIndex: number]
+
 /** 0 no transaction, 1 one that Syncline opened, 2 one that raw SQL opened, 3 one that SQLite ended by itself. */
 export declare function state(handle: Handle): number
 
@@ -192,3 +215,18 @@ export declare function statementGet(handle: Handle, statement: Statement, param
 
 /** Runs a statement; answers how many rows it changed and the last rowid. */
 export declare function statementRun(handle: Handle, statement: Statement, parameters: unknown[], safeIntegers: boolean): [changes: number, lastInsertRowid: number | bigint]
+
+/** Ends the calls; again is nothing. */
+export declare function unwatch(handle: Handle, watch: Watch): void
+
+/**
+ * Calls `callback`, on the event loop, each time others have committed more to the log than this store has looked at.
+ * `null` in memory, where there are no others.
+ */
+export declare function watch(handle: Handle, callback: () => void): Watch | null
+
+/** The last position that the watching thread has seen; 0 without one. */
+export declare function watchedPosition(handle: Handle): number
+
+/** Whether the process stays alive for the next call. */
+export declare function watchHold(watch: Watch, hold: boolean): void

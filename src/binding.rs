@@ -10,3 +10,4 @@ pub mod replay;
 pub mod statement;
 pub mod store;
 pub mod value;
+pub mod watch;

@@ -1,6 +1,6 @@
 //! The only file that opens SQLite: flags, pragmas in their order, waiting for locks, what a statement does.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -235,6 +235,11 @@ impl Connection {
     /// Whether it was opened to read only.
     pub fn is_readonly(&self) -> bool {
         self.readonly
+    }
+
+    /// The WAL file beside the database; SQLite knows the database's real path, behind symbolic links.
+    pub fn wal_path(&self) -> Option<PathBuf> {
+        self.sqlite.path().filter(|path| !path.is_empty()).map(|path| PathBuf::from(format!("{path}-wal")))
     }
 
     /// Runs `call` with another patience for locks than the connection's own.

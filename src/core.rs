@@ -13,12 +13,14 @@ use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::event::{self, NewEvent, Recorded};
 use crate::id::Ids;
+use crate::log;
 use crate::project::{self, Definitions};
 use crate::remove;
 use crate::run;
 use crate::statement::Prepared;
-use crate::tables::Names;
+use crate::tables::{self, Names};
 use crate::transaction::{Mode, State, Transactions};
+use crate::watch::Watcher;
 
 /// What a run does besides recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,10 +37,27 @@ pub struct Steps {
     pub projecting: bool,
 }
 
-/// Everything that one open database holds. Cursors come first: they borrow the connection.
+/// What an event has that is published and never stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stamped {
+    /// A new one.
+    pub id: String,
+    /// Unix milliseconds.
+    pub created: i64,
+    /// The aggregate's last seq; −1 when unknown.
+    pub after: i64,
+    /// The last position in the log, what the open transaction has recorded included.
+    pub position: i64,
+    /// How many events wait before it for the commit; `None` where no transaction is open.
+    pub pending: Option<u32>,
+}
+
+/// Everything that one open database holds. Cursors come first: they borrow the connection. The threads' own connections
+/// go before it, too: only the last connection to close can clean up the WAL, and the watcher's may not write.
 pub(crate) struct Core {
     pub(crate) cursors: HashMap<u32, (Rc<Prepared>, Cursor)>,
     pub(crate) next_cursor: u32,
+    pub(crate) watcher: Option<Watcher>,
     pub(crate) checkpointer: Option<Checkpointer>,
     pub(crate) transactions: Transactions,
     pub(crate) names: Names,
@@ -53,6 +72,7 @@ impl Core {
         Core {
             cursors: HashMap::new(),
             next_cursor: 0,
+            watcher: None,
             checkpointer,
             transactions: Transactions::default(),
             names: Names::default(),
@@ -114,6 +134,19 @@ impl Core {
     pub(crate) fn after_commit(&mut self) {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.committed(self.connection.wal_bytes());
+        }
+        let position = self.transactions.take_position();
+        if let Some(watcher) = &self.watcher {
+            watcher.knows(position);
+        }
+    }
+
+    /// What JavaScript has looked at needs no wake any more. Inside a transaction it may see what nobody will commit.
+    pub(crate) fn seen(&self, position: i64) {
+        if let Some(watcher) = &self.watcher
+            && self.connection.sqlite().is_autocommit()
+        {
+            watcher.knows(position);
         }
     }
 
@@ -199,6 +232,7 @@ impl Core {
         } else {
             run::record(&self.connection, &mut self.names, &mut self.ids, definition, event)?
         };
+        self.transactions.took(recorded.position);
         recorded.pending = self.transactions.add_pending(1);
         if steps.project {
             let stored = run::as_stored(definition, event, &recorded);
@@ -206,6 +240,27 @@ impl Core {
         }
         self.transactions.projecting = steps.projecting;
         Ok(recorded)
+    }
+
+    /// Makes what an event has that is published and never stored: id, time, the aggregate's last seq, the position
+    /// through which the log stands, and its place among the pending events.
+    pub(crate) fn stamp(&mut self, aggregate_id: &str) -> Result<Stamped> {
+        event::check_aggregate_id(aggregate_id, None)?;
+        self.transactions.check(None, false)?;
+        let pending = match self.transactions.state() {
+            State::Ours => Some(self.transactions.add_pending(1)),
+            State::Raw => {
+                return Err(Error::InTransaction(
+                    "A raw BEGIN or SAVEPOINT is open; events are published in transactions that the store opens",
+                ));
+            }
+            _ => None,
+        };
+        let (id, created) = (self.ids.make(), run::now());
+        let (after, position) = self.snapshot(|connection, _| {
+            Ok((log::sequence(connection, aggregate_id)?, tables::last_position(connection)?))
+        })?;
+        Ok(Stamped { id, created, after, position, pending })
     }
 
     pub(crate) fn remove(
@@ -228,6 +283,7 @@ impl Core {
         let removed = remove::remove(&self.connection, &mut self.ids, aggregate_id, writer, event);
         self.transactions.notice(&self.connection, removed.as_ref().err());
         let Some(mut recorded) = removed? else { return Ok(None) };
+        self.transactions.took(recorded.position);
         recorded.pending = self.transactions.add_pending(1);
         if let Some((definition, event)) = event {
             let stored = run::as_stored(definition, event, &recorded);

@@ -4,7 +4,7 @@
 //! The store is the façade, and `binding` the only module that names Node-API.
 //!
 //! Imports go one way: limits, error ← event, id, payload ← schema, connection ← tables, transaction ← run, project,
-//! replay, remove, owner, log, statement ← checkpoint ← core ← store ← binding. A test holds that.
+//! replay, remove, owner, log, statement ← watch, checkpoint ← core ← store ← binding. A test holds that.
 
 pub mod limits;
 
@@ -33,6 +33,7 @@ mod cursor;
 pub mod statement;
 
 mod checkpoint;
+pub mod watch;
 
 pub mod core;
 pub mod store;

@@ -2,11 +2,13 @@
 //! read in one statement, so that no reader holds a transaction open between pages.
 
 use rusqlite::{OptionalExtension, Row, Rows};
+use rustc_hash::FxHashSet;
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
 use crate::limits::{MAX_PAGE_ROWS, MAX_SEQ, PAGE_BYTES};
+use crate::replay::input::{self, Item};
 use crate::tables::{self, Names};
 
 /// Receives each event of a page.
@@ -58,10 +60,7 @@ pub fn read_all(
     limit: usize,
     visit: &mut Visit<'_>,
 ) -> Result<()> {
-    let mut statement = connection.cached(
-        "SELECT seq, id, type, created, metadata, data, position, aggregate FROM event
-         WHERE position > ?1 ORDER BY position LIMIT ?2",
-    )?;
+    let mut statement = connection.cached(READ_ALL)?;
     let mut rows = statement.query((after_position, limit.min(MAX_PAGE_ROWS) as i64))?;
     let mut bytes = 0;
     while let Some(row) = rows.next()? {
@@ -130,6 +129,108 @@ pub fn read_log(
         return Err(unexplained(last, through.min(sequence.seq) + 1));
     }
     Ok(page)
+}
+
+/// Reads a page of what was committed after a position, in the order of commits, with the deletion events that stand in
+/// tombstones in place of erased history. Answers the position through which the page reaches, and whether that was
+/// the end.
+pub fn read_committed(
+    connection: &Connection,
+    names: &mut Names,
+    after_position: i64,
+    limit: usize,
+    visit: &mut Visit<'_>,
+) -> Result<(i64, bool)> {
+    let last = tables::last_position(connection)?;
+    if last <= after_position {
+        return Ok((last, true));
+    }
+    let mut statement = connection.cached(
+        "SELECT removed_at, removed_event FROM event_sequence
+         WHERE moved_at > ?1 AND removed_at > ?1 AND removed_event IS NOT NULL ORDER BY removed_at",
+    )?;
+    let mut rows = statement.query([after_position])?;
+    let mut next_tombstone = || -> Result<Option<(i64, String)>> {
+        Ok(rows.next()?.map(|row| Ok::<_, rusqlite::Error>((row.get(0)?, row.get(1)?))).transpose()?)
+    };
+    let mut tombstone = next_tombstone()?;
+    let (mut through, mut count, mut bytes) = (after_position, 0, 0);
+    let mut reached = |position: i64, size: usize| {
+        (through, count, bytes) = (position, count + 1, bytes + size);
+        count < limit && bytes < PAGE_BYTES
+    };
+    let mut more = true;
+    let mut statement = connection.cached(READ_ALL)?;
+    let mut rows = statement.query((after_position, limit as i64))?;
+    while more {
+        let Some(row) = rows.next()? else { break };
+        let position: i64 = row.get(6)?;
+        while more && let Some((at, json)) = tombstone.take_if(|(at, _)| *at < position) {
+            visit_tombstone(&json, at, visit)?;
+            more = reached(at, json.len());
+            tombstone = next_tombstone()?;
+        }
+        if more {
+            let aggregate_id = names.of_aggregate(connection, row.get(7)?)?;
+            more = reached(position, visit_row(connection, names, row, &aggregate_id, visit)?);
+        }
+    }
+    while more && let Some((at, json)) = tombstone {
+        visit_tombstone(&json, at, visit)?;
+        more = reached(at, json.len());
+        tombstone = next_tombstone()?;
+    }
+    Ok(if more { (last, true) } else { (through, through >= last) })
+}
+
+/// Which aggregates moved after a position.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// The position through which this was looked for.
+    pub through: i64,
+    /// Whether that is the last one.
+    pub done: bool,
+    /// Each aggregate once, in the order in which they moved first, with its last seq.
+    pub aggregates: Vec<(String, i64)>,
+}
+
+/// Looks for the aggregates that moved after a position, in at most `limit` event rows: whoever asks again from where
+/// it ends reads what is new, never history. What left no row is found by its own index.
+pub fn moved(connection: &Connection, after_position: i64, limit: usize) -> Result<Moved> {
+    let last = tables::last_position(connection)?;
+    let mut moved = Moved { through: last, done: true, aggregates: Vec::new() };
+    if last <= after_position {
+        return Ok(moved);
+    }
+    let mut keys = Vec::new();
+    let mut seen = FxHashSet::default();
+    let mut add = |key: i64| {
+        if seen.insert(key) {
+            keys.push(key);
+        }
+    };
+    let mut count = 0;
+    let mut newest =
+        connection.cached("SELECT position, aggregate FROM event WHERE position > ?1 ORDER BY position LIMIT ?2")?;
+    let mut rows = newest.query((after_position, limit as i64))?;
+    while let Some(row) = rows.next()? {
+        count += 1;
+        add(row.get(1)?);
+        if count == limit {
+            moved.through = row.get(0)?;
+            moved.done = moved.through >= last;
+        }
+    }
+    let mut rowless = connection.cached("SELECT key FROM event_sequence WHERE moved_at > ?1 AND moved_at <= ?2")?;
+    let mut rows = rowless.query((after_position, moved.through))?;
+    while let Some(row) = rows.next()? {
+        add(row.get(0)?);
+    }
+    let mut statement = connection.cached("SELECT aggregate_id, seq FROM event_sequence WHERE key = ?1")?;
+    for key in keys {
+        moved.aggregates.extend(statement.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?);
+    }
+    Ok(moved)
 }
 
 /// The last seq of an aggregate, −1 when unknown.
@@ -236,9 +337,23 @@ fn visit_row(
     Ok(data.len())
 }
 
+/// Hands over the deletion event that a tombstone keeps.
+pub fn visit_tombstone(json: &str, position: i64, visit: &mut Visit<'_>) -> Result<()> {
+    let items = input::read_text(json, usize::MAX)
+        .map_err(|error| Error::Corrupt(format!("The deletion event of a removed aggregate is unreadable: {error}")))?;
+    match items.first() {
+        Some(Item::Event(event)) => visit(&event.as_stored(json, position)),
+        _ => Ok(()),
+    }
+}
+
 fn unreadable(error: rusqlite::types::FromSqlError) -> Error {
     Error::Corrupt(format!("An event row holds what syncline never writes: {error}"))
 }
+
+const READ_ALL: &str = "
+    SELECT seq, id, type, created, metadata, data, position, aggregate FROM event
+    WHERE position > ?1 ORDER BY position LIMIT ?2";
 
 /// The gaps within `?2 < seq <= ?3`, in order, read along with the events. Gaps do not overlap, so that the first one is
 /// the last that begins at or before `?2`, or a later one.

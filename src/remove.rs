@@ -39,9 +39,9 @@ pub fn remove(
 }
 
 /// Erases events and gaps up to `through` and writes the tombstone. The removal takes a position of its own, and the
-/// floor rises to it, so that no position of an erased event is used again.
+/// floor rises to it, so that no position of an erased event is used again and readers find what moved.
 pub fn erase(connection: &Connection, key: i64, through: i64, position: i64, event: Option<&str>) -> Result<()> {
-    tables::raise_position_floor(connection, position)?;
+    tables::move_without_row(connection, key, position)?;
     connection.cached("DELETE FROM event WHERE aggregate = ?1 AND seq <= ?2")?.execute((key, through))?;
     connection.cached("DELETE FROM event_gap WHERE aggregate = ?1 AND through <= ?2")?.execute((key, through))?;
     connection

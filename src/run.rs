@@ -102,7 +102,7 @@ pub fn stamped(ids: &mut Ids, event: &NewEvent<'_>, seq: i64, position: i64) -> 
 }
 
 /// Unix milliseconds.
-fn now() -> i64 {
+pub fn now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()

@@ -12,10 +12,10 @@ use rusqlite::types::{Value, ValueRef};
 
 use crate::checkpoint::Checkpointer;
 use crate::connection::{Connection, OpenOptions};
-use crate::core::{Core, Steps, busy};
+use crate::core::{Core, Stamped, Steps, busy};
 use crate::error::{Error, Result};
 use crate::event::{self, NewEvent, Recorded};
-use crate::log::{self, Listed, LogPage, Range, Visit};
+use crate::log::{self, Listed, LogPage, Moved, Range, Visit};
 use crate::owner;
 use crate::project::{Definition, Definitions};
 use crate::replay::Batch;
@@ -23,6 +23,7 @@ use crate::replay::apply::{Applied, Authority, Target};
 use crate::statement::{self, Prepared};
 use crate::tables;
 use crate::transaction::{Mode, State};
+use crate::watch::{Notify, Watcher};
 
 /// A store or, without a log, a plain connection.
 pub struct Store {
@@ -226,9 +227,10 @@ impl Store {
             };
             let applied = batch.apply(&mut target, range, authority, collect);
             let applied = core.noticed(applied)?;
-            let count = if collect { applied.indices.len() as u32 } else { 0 };
+            let count = if collect { applied.events.len() as u32 } else { 0 };
             let before = core.transactions.add_pending(count);
-            core.transactions.projecting = !applied.indices.is_empty();
+            core.transactions.took(applied.last_position);
+            core.transactions.projecting = !applied.events.is_empty();
             Ok((applied, before))
         })
     }
@@ -268,6 +270,64 @@ impl Store {
     /// The last seq of many aggregates, or of all.
     pub fn sequences(&self, ids: Option<&[String]>) -> Result<Vec<(String, i64)>> {
         self.with_log(|core| log::sequences(&core.connection, ids))
+    }
+
+    /// The last position in the log. The watcher, where there is one, takes it as seen.
+    pub fn last_position(&self) -> Result<i64> {
+        self.with_log(|core| {
+            let position = tables::last_position(&core.connection)?;
+            core.seen(position);
+            Ok(position)
+        })
+    }
+
+    /// Which aggregates moved after a position: see [`log::moved`].
+    pub fn moved(&self, after_position: i64, limit: usize) -> Result<Moved> {
+        self.with_log(|core| {
+            let moved = core.snapshot(|connection, _| log::moved(connection, after_position, limit))?;
+            core.seen(moved.through);
+            Ok(moved)
+        })
+    }
+
+    /// Reads a page of what was committed after a position: see [`log::read_committed`].
+    pub fn read_committed(&self, after_position: i64, limit: usize, visit: &mut Visit<'_>) -> Result<(i64, bool)> {
+        self.with_log(|core| {
+            let page = core
+                .snapshot(|connection, names| log::read_committed(connection, names, after_position, limit, visit))?;
+            core.seen(page.0);
+            Ok(page)
+        })
+    }
+
+    /// See [`Core::stamp`].
+    pub fn stamp(&self, aggregate_id: &str) -> Result<Stamped> {
+        self.with_log(|core| core.stamp(aggregate_id))
+    }
+
+    /// Starts the thread that calls `notify` when another connection has committed to the log. `false`: it needs none,
+    /// since in memory there are no others.
+    pub fn watch(&self, notify: Notify) -> Result<bool> {
+        self.with(|core| {
+            if core.connection.is_memory() {
+                return Ok(false);
+            }
+            core.watcher = None;
+            core.watcher = Some(Watcher::start(&core.connection, notify)?);
+            Ok(true)
+        })
+    }
+
+    /// Stops it; again is nothing.
+    pub fn unwatch(&self) {
+        // Taken out under the lock and stopped outside of it.
+        let watcher = self.core.try_lock().and_then(|mut guard| guard.as_mut().and_then(|core| core.watcher.take()));
+        drop(watcher);
+    }
+
+    /// The last position that the watcher has seen; 0 where there is none.
+    pub fn watched_position(&self) -> Result<i64> {
+        self.with(|core| Ok(core.watcher.as_ref().map_or(0, Watcher::position)))
     }
 
     /// Lists aggregates by id.

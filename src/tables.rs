@@ -117,6 +117,18 @@ pub fn next_position(connection: &Connection) -> Result<i64> {
         .query_row([], |row| row.get(0))?)
 }
 
+/// The last position that was used: of the newest row, or of what left none.
+pub fn last_position(connection: &Connection) -> Result<i64> {
+    Ok(next_position(connection)? - 1)
+}
+
+/// Notes that an aggregate moved at a position at which no event row will stand.
+pub fn move_without_row(connection: &Connection, key: i64, position: i64) -> Result<()> {
+    raise_position_floor(connection, position)?;
+    connection.cached("UPDATE event_sequence SET moved_at = ?2 WHERE key = ?1")?.execute((key, position))?;
+    Ok(())
+}
+
 /// Notes that every position up to `position` has been used, before the rows that show it go.
 pub fn raise_position_floor(connection: &Connection, position: i64) -> Result<()> {
     connection

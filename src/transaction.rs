@@ -59,6 +59,8 @@ struct Lost {
 pub struct Transactions {
     frames: Vec<Frame>,
     pending: u32,
+    /// The last position that was taken in the open transaction; 0 where none was, or something was taken back.
+    position: i64,
     lost: Option<Lost>,
     /// A projector runs: it may not divide or end the transaction, nor see Syncline's own tables.
     pub projecting: bool,
@@ -80,6 +82,16 @@ impl Transactions {
         let before = self.pending;
         self.pending += count;
         before
+    }
+
+    /// Notes a position that was taken in the open transaction; 0 for none.
+    pub fn took(&mut self, position: i64) {
+        self.position = self.position.max(position);
+    }
+
+    /// After the outermost commit: the last position that it made public, 0 where that is not certain.
+    pub fn take_position(&mut self) -> i64 {
+        std::mem::take(&mut self.position)
     }
 
     /// Opens the root, or a savepoint inside an open one. `ERR_IN_PROJECTOR`, `ERR_BUSY`, or the loss of the open one.
@@ -139,11 +151,11 @@ impl Transactions {
         self.projecting = false;
         let Some(frame) = self.pop() else {
             if self.frames.is_empty() {
-                (self.lost, self.pending) = (None, 0);
+                (self.lost, self.pending, self.position) = (None, 0, 0);
             }
             return self.pending;
         };
-        self.pending = frame.mark;
+        (self.pending, self.position) = (frame.mark, 0);
         let autocommit = connection.sqlite().is_autocommit();
         match &frame.savepoint {
             None if autocommit => {}
@@ -213,7 +225,7 @@ impl Transactions {
             Control::Commit => self.frames.clear(),
             Control::Rollback => {
                 self.frames.clear();
-                self.pending = 0;
+                (self.pending, self.position) = (0, 0);
                 return true;
             }
             Control::Savepoint(name) => {
@@ -229,6 +241,7 @@ impl Transactions {
                     self.frames.truncate(at + 1);
                     self.pending = self.frames[at].mark;
                 }
+                self.position = 0;
                 return true;
             }
         }
@@ -248,7 +261,7 @@ impl Transactions {
         } else {
             self.frames.clear();
         }
-        self.pending = 0;
+        (self.pending, self.position) = (0, 0);
     }
 
     fn lose(&mut self, cause: &Error) {

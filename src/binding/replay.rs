@@ -120,7 +120,7 @@ pub fn replay_set_projected(#[napi(ts_arg_type = "Batch")] batch: &BatchHandle, 
 }
 
 /// Applies items inside the open transaction; `epoch` −1 for none. Answers where it stopped, how many events were
-/// pending before, and the indices of applied events (all with `collect`, else those of JavaScript projectors).
+/// pending before, and index and position of each applied event (all with `collect`, else those of JavaScript projectors).
 #[napi(catch_unwind, ts_return_type = "number[]")]
 #[allow(clippy::too_many_arguments)]
 pub fn replay_apply(
@@ -138,7 +138,9 @@ pub fn replay_apply(
         handle.replay_apply(&mut batch.borrow_mut(), from as usize..to as usize, authority, collect).or_throw(env)?;
     let maker = Maker::new(env);
     let mut values = vec![maker.integer(applied.stop as i64), maker.integer(pending.into())];
-    values.extend(applied.indices.iter().map(|index| maker.integer(*index as i64)));
+    for (index, position) in &applied.events {
+        values.extend([maker.integer(*index as i64), maker.integer(*position)]);
+    }
     Ok(maker.array(&values))
 }
 

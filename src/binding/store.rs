@@ -10,11 +10,9 @@ use super::coded_error::OrThrow;
 use super::value::{EventList, Maker, Raw};
 use crate::connection::OpenOptions;
 use crate::core::Steps;
-use crate::error::Error;
 use crate::event::{NewEvent, Recorded};
-use crate::log::Range;
+use crate::log::{self, Range};
 use crate::project::{Definition, Projector, SqlProjector};
-use crate::replay::input;
 use crate::store::Store;
 use crate::transaction::{Mode, State};
 
@@ -314,13 +312,11 @@ pub fn log_page(
         Some((seq, event)) => {
             let mut list = EventList::new(maker);
             if let Some(json) = event {
-                let items = input::read_text(&json, usize::MAX);
-                let items = items.map_err(|error| {
-                    Error::Corrupt(format!("The deletion event of aggregate \"{aggregate_id}\" is unreadable: {error}"))
+                let visited = log::visit_tombstone(&json, 0, &mut |event| {
+                    list.push(event);
+                    Ok(())
                 });
-                if let Some(input::Item::Event(item)) = items.or_throw(env)?.first() {
-                    list.push(&item.as_stored(&json, 0));
-                }
+                visited.or_throw(env)?;
             }
             maker.array(&[maker.integer(seq), list.finish().0]).0
         }

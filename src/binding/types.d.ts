@@ -2,6 +2,8 @@
 export type Handle = { readonly __handle: unique symbol }
 /** The whole input of one replay. */
 export type Batch = { readonly __batch: unique symbol }
+/** What wakes JavaScript when others have committed. */
+export type Watch = { readonly __watch: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
 /**

@@ -41,8 +41,10 @@ impl Authority<'_> {
 pub struct Applied {
     /// The index of the first item that has not been dealt with.
     pub stop: usize,
-    /// Applied events: those whose projector is JavaScript's, or all of them if asked.
-    pub indices: Vec<usize>,
+    /// Applied events, by index and position: those whose projector is JavaScript's, or all of them if asked.
+    pub events: Vec<(usize, i64)>,
+    /// The last position that was taken; 0 for none.
+    pub last_position: i64,
 }
 
 /// Everything an item needs besides the batch.
@@ -76,7 +78,7 @@ impl Batch {
         authority: Authority<'_>,
         collect: bool,
     ) -> Result<Applied> {
-        let mut applied = Applied { stop: range.end, indices: Vec::new() };
+        let mut applied = Applied { stop: range.end, ..Applied::default() };
         let mut javascript_waits = false;
         for index in range {
             let verdict = match self.judge(target, index, authority) {
@@ -99,10 +101,11 @@ impl Batch {
                 applied.stop = index;
                 break;
             }
-            self.perform(target, index, verdict, authority)?;
+            let position = self.perform(target, index, verdict, authority)?;
+            applied.last_position = applied.last_position.max(position);
             let javascript = matches!(projector, Some(Projector::JavaScript));
             if projector.is_some() && (collect || javascript) {
-                applied.indices.push(index);
+                applied.events.push((index, position));
             }
             javascript_waits |= javascript;
         }
@@ -165,14 +168,14 @@ impl Batch {
         }))
     }
 
-    /// Writes what the verdict says, and runs the item's SQL projector.
+    /// Writes what the verdict says, and runs the item's SQL projector. Answers the position that it took; 0 for none.
     fn perform(
         &mut self,
         target: &mut Target<'_>,
         index: usize,
         verdict: Verdict,
         authority: Authority<'_>,
-    ) -> Result<()> {
+    ) -> Result<i64> {
         let connection = target.connection;
         let item = &self.items[index];
         let progress = &mut self.aggregates[self.by_id[aggregate_of(item)]];
@@ -180,12 +183,14 @@ impl Batch {
         let (definition, position) = match verdict {
             Verdict::Duplicate => {
                 progress.duplicate += 1;
-                return Ok(());
+                return Ok(0);
             }
             Verdict::Gap { after, through } => {
+                let position = take_position(&mut self.next_position, connection)?;
                 tables::insert_gap(connection, sequence.key, after, through)?;
+                tables::move_without_row(connection, sequence.key, position)?;
                 sequence.seq = through;
-                (None, 0)
+                (None, position)
             }
             Verdict::Removed { seq, definition } => {
                 let position = take_position(&mut self.next_position, connection)?;
@@ -214,14 +219,15 @@ impl Batch {
         };
         (progress.applied, progress.moved) = (progress.applied + 1, true);
         let (Some(event), Some(definition)) = (event_of(item), definition) else {
-            return Ok(());
+            return Ok(position);
         };
         let definition = target.definitions.get(definition)?;
         let seen = StoredEvent {
             data: self.projected.get(&index).map_or(event.data.of(&self.source), |text| text),
             ..event.as_stored(&self.source, position)
         };
-        project::project(connection, target.transactions, definition, &seen)
+        project::project(connection, target.transactions, definition, &seen)?;
+        Ok(position)
     }
 
     /// Writes the sequence rows that moved.

@@ -1,6 +1,7 @@
 -- One row an aggregate, in order of creation. seq is the last one given, -1 where only a claim was made.
 -- removed_* is the tombstone: through which seq history was erased, at which position, and the deletion event
--- (a serialized event as JSON text) that told why.
+-- (a serialized event as JSON text) that told why. moved_at is the last position at which the aggregate moved without
+-- leaving an event row: a removal, or a gap.
 CREATE TABLE event_sequence (
   key INTEGER PRIMARY KEY,
   aggregate_id TEXT NOT NULL UNIQUE,
@@ -9,5 +10,6 @@ CREATE TABLE event_sequence (
   epoch INTEGER NOT NULL DEFAULT 0,
   removed_seq INTEGER,
   removed_at INTEGER,
-  removed_event TEXT
+  removed_event TEXT,
+  moved_at INTEGER
 )

@@ -1,0 +1,83 @@
+import { checkAggregateID, checkInteger, checkOptions, checkSignal } from "./argument"
+import { SyncError, invalidArgument, show } from "./errors"
+import type { FollowContext } from "./log"
+import { sequences } from "./read"
+
+/** What `waitFor` takes. */
+export interface WaitOptions {
+  /** Milliseconds; then it rejects with `ERR_TIMEOUT`. Default: none, it waits until the store is closed. */
+  timeout?: number | undefined
+  /** Gives up waiting: `ERR_ABORTED`. */
+  signal?: AbortSignal | undefined
+}
+
+/** The seqs to wait for, by aggregate. */
+export type WaitSequences = { readonly [aggregateID: string]: number } | ReadonlyMap<string, number>
+
+/** The longest that a timer can run. */
+const MAX_TIMEOUT = 2 ** 31 - 1
+
+/** Resolves when the database holds at least these seqs, whoever commits them. */
+export async function waitFor(context: FollowContext, seqs: WaitSequences, options?: WaitOptions): Promise<void> {
+  context.transactions.assertOpen()
+  const missing = checkSequences(seqs)
+  const { timeout, signal } = checkOptions("waitFor", options, ["timeout", "signal"])
+  if (timeout !== undefined) checkInteger("timeout", timeout, 0, MAX_TIMEOUT)
+  checkSignal(signal)
+  const started = performance.now()
+  // Not inside a transaction of the caller, which may be rolled back.
+  await undefined
+  if (signal?.aborted) throw aborted(signal)
+  if (forget(context, missing)) return
+  const waiter = context.watch.waiter([...missing.keys()])
+  const over = new AbortController()
+  const end = () => over.abort()
+  const timer = timeout === undefined ? undefined : setTimeout(end, timeout)
+  signal?.addEventListener("abort", end, { once: true })
+  try {
+    for (;;) {
+      waiter.reset()
+      if (forget(context, missing)) return
+      if (signal?.aborted) throw aborted(signal)
+      if (over.signal.aborted) throw timedOut(context, missing, Math.round(performance.now() - started))
+      await waiter.next(over.signal)
+    }
+  } finally {
+    clearTimeout(timer)
+    signal?.removeEventListener("abort", end)
+    waiter.release()
+  }
+}
+
+function checkSequences(seqs: WaitSequences): Map<string, number> {
+  if (typeof seqs !== "object" || seqs === null || Array.isArray(seqs)) {
+    throw invalidArgument(`waitFor needs an object or a Map of seqs by aggregate id, not ${show(seqs)}`)
+  }
+  const missing = new Map<string, number>()
+  for (const [id, seq] of seqs instanceof Map ? seqs : Object.entries(seqs)) {
+    missing.set(checkAggregateID(id), checkInteger(`waitFor: the seq of aggregate ${show(id)}`, seq, -1))
+  }
+  return missing
+}
+
+/** Forgets what is held by now. True: that was all. */
+function forget(context: FollowContext, missing: Map<string, number>): boolean {
+  const held = sequences(context, missing.keys())
+  for (const [id, seq] of missing) if ((held.get(id) ?? -1) >= seq) missing.delete(id)
+  return missing.size === 0
+}
+
+function aborted(signal: AbortSignal): SyncError {
+  return new SyncError("ERR_ABORTED", "The wait was aborted", { cause: signal.reason })
+}
+
+function timedOut(context: FollowContext, missing: Map<string, number>, waited: number): SyncError {
+  const [aggregateID, expected] = missing.entries().next().value as [string, number]
+  const got = sequences(context, [aggregateID]).get(aggregateID) ?? -1
+  const others = missing.size > 1 ? `, and ${missing.size - 1} more` : ""
+  return new SyncError(
+    "ERR_TIMEOUT",
+    `Aggregate "${aggregateID}" had seq ${got} after ${waited} ms, not ${expected}${others}`,
+    { aggregateID, expected, got, waited },
+  )
+}

@@ -1,0 +1,166 @@
+import { native, type Handle, type WatchHandle } from "./native"
+
+/** Event rows that one look takes in; what is left is looked at in the next turn of the event loop. */
+const ROWS = 10_000
+
+/** When to look again where the store's own connection is held to an older state, by a query or a raw BEGIN: in milliseconds. */
+const STALE_PAUSE = 20
+
+/**
+ * Tells those who wait for it that the log has grown: by commits of this store, and by those of other stores, threads and
+ * processes, for which a native thread watches the file while anybody needs it.
+ */
+export class Watch {
+  readonly #byAggregate = new Map<string, Set<Waiter>>()
+  readonly #ofAll = new Set<Waiter>()
+  #thread: WatchHandle | null = null
+  #needs = 0
+  #holds = 0
+  /** Through here the waiters have been told. */
+  #position = 0
+  #looking = false
+  #closed = false
+
+  constructor(
+    private readonly handle: Handle,
+    /** Called when others have committed. */
+    private readonly foreign: () => void,
+  ) {}
+
+  /** Keeps watching until the answer is called. `ERR_SQLITE` where the file cannot be watched. */
+  need(): () => void {
+    if (this.#needs === 0) this.#start()
+    this.#needs++
+    let needed = true
+    return () => {
+      if (!needed) return
+      needed = false
+      if (--this.#needs === 0) this.#stop()
+    }
+  }
+
+  /** Waits for commits to these aggregates, or to any. To be released; never made inside a transaction. */
+  waiter(aggregateIDs?: readonly string[]): Waiter {
+    const release = this.need()
+    if (this.#byAggregate.size === 0 && this.#ofAll.size === 0) this.#position = native.lastPosition(this.handle)
+    const sets = aggregateIDs === undefined ? [this.#ofAll] : aggregateIDs.map((id) => this.#of(id))
+    const waiter: Waiter = new Waiter(
+      (held) => this.hold(held),
+      () => {
+        for (const set of sets) set.delete(waiter)
+        for (const id of aggregateIDs ?? []) if (this.#byAggregate.get(id)?.size === 0) this.#byAggregate.delete(id)
+        release()
+      },
+    )
+    for (const set of sets) set.add(waiter)
+    if (this.#closed) waiter.wake()
+    return waiter
+  }
+
+  /** While somebody waits for what others may commit, there is something to wait for: the process stays. */
+  hold(held: boolean): void {
+    this.#holds += held ? 1 : -1
+    if (this.#thread !== null && this.#holds === (held ? 1 : 0)) native.watchHold(this.#thread, held)
+  }
+
+  /** After a commit of this store. */
+  notify(): void {
+    if (this.#looking || this.#needs === 0) return
+    if (this.#byAggregate.size === 0 && this.#ofAll.size === 0) return
+    this.#looking = true
+    // One look for all commits of this turn, and none inside the call that committed.
+    queueMicrotask(this.#look)
+  }
+
+  close(): void {
+    this.#closed = true
+    this.#stop()
+    this.#wakeAll()
+  }
+
+  readonly #look = (): void => {
+    this.#looking = false
+    if (this.#closed || this.#needs === 0) return
+    try {
+      const [through, done, ...moved] = native.moved(this.handle, this.#position, ROWS)
+      this.#position = through
+      for (let at = 0; at < moved.length; at += 2) {
+        for (const waiter of this.#byAggregate.get(moved[at] as string) ?? []) waiter.wake()
+      }
+      if (moved.length > 0) for (const waiter of this.#ofAll) waiter.wake()
+      if (!done) this.#lookLater()
+    } catch {
+      // Whoever waits reads next, and meets the error where it can be told.
+      this.#wakeAll()
+    }
+  }
+
+  #lookLater(): void {
+    this.#looking = true
+    setImmediate(this.#look)
+  }
+
+  readonly #foreign = (): void => {
+    if (this.#closed || this.#needs === 0) return
+    this.#look()
+    this.foreign()
+    if (native.watchedPosition(this.handle) <= native.lastPosition(this.handle)) return
+    setTimeout(this.#foreign, STALE_PAUSE).unref()
+  }
+
+  #start(): void {
+    if (this.#closed) return
+    this.#thread = native.watch(this.handle, this.#foreign)
+  }
+
+  #stop(): void {
+    if (this.#thread !== null) native.unwatch(this.handle, this.#thread)
+    this.#thread = null
+  }
+
+  #of(aggregateID: string): Set<Waiter> {
+    let waiters = this.#byAggregate.get(aggregateID)
+    if (waiters === undefined) this.#byAggregate.set(aggregateID, (waiters = new Set()))
+    return waiters
+  }
+
+  #wakeAll(): void {
+    for (const waiters of [...this.#byAggregate.values(), this.#ofAll]) for (const waiter of waiters) waiter.wake()
+  }
+}
+
+/** One reader's wait: `reset`, then look, then `next`. So what comes between look and wait ends the wait at once. */
+export class Waiter {
+  #woken = false
+  #resume: (() => void) | undefined
+
+  constructor(
+    private readonly hold: (held: boolean) => void,
+    /** Ends the registration. */
+    readonly release: () => void,
+  ) {}
+
+  reset(): void {
+    this.#woken = false
+  }
+
+  wake(): void {
+    this.#woken = true
+    this.#resume?.()
+  }
+
+  /** Resolves once it was woken since `reset`, or when the signal aborts. */
+  async next(stopped: AbortSignal): Promise<void> {
+    if (this.#woken || stopped.aborted) return
+    this.hold(true)
+    await new Promise<void>((resolve) => {
+      this.#resume = resolve
+      stopped.addEventListener("abort", this.#stopped, { once: true })
+    })
+    this.#resume = undefined
+    stopped.removeEventListener("abort", this.#stopped)
+    this.hold(false)
+  }
+
+  readonly #stopped = (): void => this.#resume?.()
+}
