@@ -8,6 +8,8 @@ export interface Delivery extends PendingEvent {
   readonly toProcess: boolean
   /** Those of everything that is committed to the database. */
   readonly toDatabase: boolean
+  /** Which call of `publish` it came with; 0 where it was read from the log. */
+  readonly call: number
 }
 
 /** Events read at once: all that waits in memory for the listeners of the database, however far they are behind. */
@@ -21,26 +23,16 @@ const ROWS = 256
  */
 export class CatchUp {
   /** Through here the database's listeners have been given everything. */
-  #position: number | undefined
+  #position: number
   #behind = false
   /** Of this store, not in the log, and to come after what they build on. */
   readonly #held: Delivery[] = []
 
   constructor(
     private readonly handle: Handle,
-    /** Undefined inside a transaction, when nothing tells what of the log is committed. */
-    position: number | undefined,
+    position: number,
   ) {
     this.#position = position
-  }
-
-  /** After that transaction, if it has not been merged. */
-  begin(): void {
-    this.#position ??= native.lastPosition(this.handle)
-  }
-
-  get position(): number {
-    return this.#position ?? native.lastPosition(this.handle)
   }
 
   /** There is more in the log than has been given. */
@@ -49,21 +41,20 @@ export class CatchUp {
   }
 
   /** What this store has just committed, in its order, with what is found before it. `mayRead`: a page may be read now. */
-  merge(local: readonly PendingEvent[], mayRead: boolean): Delivery[] {
+  merge(local: readonly Delivery[], mayRead: boolean): readonly Delivery[] {
     if (this.#behind) return this.aside(local)
     const last = native.lastPosition(this.handle)
-    this.#position ??= (local.find(({ recorded }) => recorded)?.position ?? last + 1) - 1
     if (this.#follows(local, last)) {
       this.#position = last
-      return local.map(forAll)
+      return local
     }
     return mayRead ? this.#read(local) : this.aside(local)
   }
 
   /** The same without reading: those who hear the whole database get it from the log, later. */
-  aside(local: readonly PendingEvent[]): Delivery[] {
+  aside(local: readonly Delivery[]): Delivery[] {
     this.#behind = true
-    return this.#aside(local.map(forAll))
+    return this.#aside(local)
   }
 
   /** The next page of what was committed. */
@@ -76,17 +67,25 @@ export class CatchUp {
     return this.#held.splice(most)
   }
 
+  /** These will not be delivered after all: what of them is in the log is read again. */
+  takeBack(dropped: readonly Delivery[]): void {
+    const first = dropped.find(({ recorded, toDatabase }) => recorded && toDatabase)
+    if (first === undefined) return
+    this.#position = Math.min(this.#position, first.position - 1)
+    this.#behind = true
+  }
+
   /** Whether these events are all that lies between the position and the last one. */
-  #follows(local: readonly PendingEvent[], last: number): boolean {
-    let { position } = this
+  #follows(local: readonly Delivery[], last: number): boolean {
+    let position = this.#position
     for (const event of local) if (event.recorded && event.position !== ++position) return false
     return position >= last
   }
 
   /** A page of the log in the order of positions, with own events in their places. */
-  #read(local: readonly PendingEvent[]): Delivery[] {
-    const [page, through, done] = native.committed(this.handle, this.position, ROWS)
-    const own = [...this.#held.splice(0), ...local.map(forAll)]
+  #read(local: readonly Delivery[]): Delivery[] {
+    const [page, through, done] = native.committed(this.handle, this.#position, ROWS)
+    const own = [...this.#held.splice(0), ...local]
     const deliveries: Delivery[] = []
     let next = 0
     // What has no place in the log follows the position that it names; what has one and is not found there is erased again.
@@ -97,7 +96,9 @@ export class CatchUp {
       const found = pageEvent(page, index)
       giveBelow(found.position)
       const itself = own[next]?.recorded && own[next]?.position === found.position ? own[next++] : undefined
-      deliveries.push(itself ?? { ...found, recorded: true, publish: false, toProcess: false, toDatabase: true })
+      deliveries.push(
+        itself ?? { ...found, recorded: true, publish: false, toProcess: false, toDatabase: true, call: 0 },
+      )
     }
     giveBelow(done ? Infinity : through + 1)
     if (done) while (next < own.length) deliveries.push(own[next++] as Delivery)
@@ -114,6 +115,6 @@ export class CatchUp {
 }
 
 /** For listeners of both kinds. */
-export function forAll(event: PendingEvent): Delivery {
-  return { ...event, toProcess: event.publish, toDatabase: true }
+export function forAll(event: PendingEvent, call: number): Delivery {
+  return { ...event, toProcess: event.publish, toDatabase: true, call }
 }

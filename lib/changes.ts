@@ -43,6 +43,8 @@ async function* pagesOf(
     let position = native.lastPosition(handle)
     yield [SWEEP].values()
     while (!transactions.closed && !stopped.aborted) {
+      await watch.settled(stopped)
+      if (transactions.closed) return
       waiter.reset()
       try {
         const hints = new Map<string, number>()

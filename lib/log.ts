@@ -82,12 +82,16 @@ async function* pagesOf(
         removed = tombstone?.[0] ?? removed
         last = Math.max(last, lastSeq(page), removed)
         yield pageItems(page, tombstone, aggregateID)
+        if (synced) await watch.settled(stopped)
         if (transactions.closed) return
       }
       last = Math.max(last, watermark)
-      if (!synced) yield [{ kind: "synced" as const, aggregateID, seq: watermark }].values()
+      // A removal that came since has taken the reader further.
+      const seq = Math.max(watermark, removed)
+      if (!synced) yield [{ kind: "synced" as const, aggregateID, seq }].values()
       if (waiter === undefined) return
       await waiter.next(stopped)
+      await watch.settled(stopped)
       if (stopped.aborted) return
     }
   } finally {

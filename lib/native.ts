@@ -154,6 +154,7 @@ export interface Binding {
   /** Whether the process stays alive for the next call. */
   watchHold(watch: WatchHandle, hold: boolean): void
   watchedPosition(handle: Handle): number
+  /** Of what is committed, also inside a transaction. */
   lastPosition(handle: Handle): number
   /** Which aggregates moved after a position, looked for in at most `rows` event rows: pairs of id and last seq. */
   moved(handle: Handle, afterPosition: number, rows: number): [through: number, done: boolean, ...(string | number)[]]

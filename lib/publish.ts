@@ -5,7 +5,7 @@ import { SyncError, invalidArgument, show } from "./errors"
 import { native, type Handle } from "./native"
 import { isThenable } from "./promise"
 import { converted, unconverted, type LiveEvent, type PublishedEvent } from "./published"
-import type { PendingEvent, Transactions } from "./transaction"
+import type { PendingEvent } from "./transaction"
 import type { Watch } from "./watch"
 
 /** Turns stored data into what listeners receive as `properties`. */
@@ -26,6 +26,8 @@ export interface SubscribeOptions {
 /** Receives events for the library itself, with the text of their data. It does not throw. */
 export interface Receiver {
   receive(event: LiveEvent, text: string): void
+  /** An event will not come, because too many wait for a conversion. */
+  miss(event: PendingEvent["event"], limit: number): void
   /** The store was closed. */
   close(): void
 }
@@ -39,8 +41,10 @@ interface Subscription {
   /** Of the library itself, in place of a listener. */
   readonly receiver?: Receiver
   readonly wants?: Wants
-  /** What was committed through this position, before it listened to the database, it does not hear. */
+  /** A listener to the database does not hear what was committed through this position, before it listened … */
   after?: number
+  /** … nor what was published in calls up to this one and is not in the log. */
+  afterCall?: number
   active: boolean
 }
 
@@ -63,10 +67,11 @@ export class Dispatcher {
   #release = () => {}
   /** The log holds more for them, to be read once the queue is empty. */
   #more = false
+  #reading = false
+  #calls = 0
 
   constructor(
     private readonly handle: Handle,
-    private readonly transactions: Transactions,
     private readonly watch: Watch,
     private readonly convert: ConvertEvent | undefined,
     private readonly onError: ListenerErrorHandler = warn,
@@ -96,24 +101,23 @@ export class Dispatcher {
   }
 
   /** Everything that is committed to the database, and what this store publishes, as far as it is wanted. */
-  receive(wants: Wants, receiver: Receiver): () => void {
-    return this.#add({ listener: () => {}, receiver, scope: "database", wants, active: true })
-  }
-
-  /** Through which position everything was given to those who hear the whole database. */
-  get position(): number {
-    return this.#catchUp?.position ?? 0
+  receive(wants: Wants, receiver: Receiver): { undo: () => void; position: number } {
+    const subscription: Subscription = { listener: () => {}, receiver, scope: "database", wants, active: true }
+    const undo = this.#add(subscription)
+    return { undo, position: subscription.after ?? 0 }
   }
 
   /** Appends to the queue and delivers it, unless a delivery further up the stack, or a conversion, will go on with it. */
   publish(events: readonly PendingEvent[]): void {
+    const call = ++this.#calls
     if (this.#catchUp === undefined) {
-      for (const event of events) if (event.publish) this.#queue.push(forAll(event))
+      for (const event of events) if (event.publish) this.#queue.push(forAll(event, call))
     } else {
-      for (const delivery of this.#merged(this.#catchUp, events)) this.#queue.push(delivery)
+      const local = events.map((event) => forAll(event, call))
+      for (const delivery of this.#merged(this.#catchUp, local)) this.#queue.push(delivery)
       this.#more ||= this.#catchUp.behind
     }
-    if (this.#converting) this.#bound()
+    if (this.#converting || this.#more) this.#bound()
     this.#deliver()
   }
 
@@ -140,7 +144,8 @@ export class Dispatcher {
   #add(subscription: Subscription): () => void {
     if (subscription.scope === "database") {
       this.#catchUp ??= this.#beginCatchUp()
-      if (!this.transactions.active) subscription.after = native.lastPosition(this.handle)
+      subscription.after = native.lastPosition(this.handle)
+      subscription.afterCall = this.#calls
     }
     this.#toAll = [...this.#toAll, subscription]
     return () => {
@@ -153,28 +158,31 @@ export class Dispatcher {
   }
 
   #beginCatchUp(): CatchUp {
-    this.#release = this.watch.need()
-    // What a transaction that is open has recorded is yet to be committed; `merge` finds out when it is.
-    const committed = this.transactions.active ? undefined : native.lastPosition(this.handle)
-    const catchUp = new CatchUp(this.handle, committed)
-    if (committed === undefined) queueMicrotask(() => catchUp.begin())
-    return catchUp
+    const release = this.watch.need()
+    try {
+      const catchUp = new CatchUp(this.handle, native.lastPosition(this.handle))
+      this.#release = release
+      return catchUp
+    } catch (error) {
+      release()
+      throw error
+    }
   }
 
-  #merged(catchUp: CatchUp, events: readonly PendingEvent[]): Delivery[] {
+  #merged(catchUp: CatchUp, local: readonly Delivery[]): readonly Delivery[] {
     try {
       // Whatever is read while a conversion is pending would wait in memory.
-      return catchUp.merge(events, !this.#converting)
+      return catchUp.merge(local, !this.#converting)
     } catch (error) {
       unreadable(error)
-      return catchUp.aside(events)
+      return catchUp.aside(local)
     }
   }
 
   /** Reads on for those who hear the whole database, once everything that was read before has been delivered. */
   #read(): void {
     if (!this.#more || this.#catchUp === undefined) return
-    if (this.#delivering || this.#converting || this.#queue.length > 0) return
+    if (this.#delivering || this.#converting || this.#queue.length > 0 || !this.watch.idle) return
     this.#more = false
     try {
       for (const delivery of this.#catchUp.next()) this.#queue.push(delivery)
@@ -183,6 +191,16 @@ export class Dispatcher {
       return unreadable(error)
     }
     this.#deliver()
+  }
+
+  /** In another turn of the event loop, so that a long log leaves room for everything else. */
+  #readLater(): void {
+    if (this.#reading) return
+    this.#reading = true
+    setImmediate(() => {
+      this.#reading = false
+      this.#read()
+    })
   }
 
   #deliver(): void {
@@ -197,13 +215,15 @@ export class Dispatcher {
       this.#delivering = false
     }
     if (this.#converting) this.#bound()
-    else if (this.#more) setImmediate(() => this.#read())
+    else if (this.#more) this.#readLater()
+    else this.#overflowed = false
   }
 
   #convertAndNotify(delivery: Delivery): void {
     // Whoever subscribes from here on, perhaps while the conversion is pending, hears the next event.
     const typed = (delivery.toProcess ? this.#byType.get(delivery.event.type) : undefined) ?? NOBODY
-    const all = this.#catchUp === undefined ? this.#toAll : this.#toAll.filter((one) => hears(one, delivery))
+    const plain = this.#catchUp === undefined && delivery.toProcess
+    const all = plain ? this.#toAll : this.#toAll.filter((one) => hears(one, delivery))
     if (typed.length === 0 && all.length === 0) return
     const published = unconverted(delivery)
     if (this.convert === undefined) return this.#notify(typed, all, published, delivery)
@@ -236,7 +256,6 @@ export class Dispatcher {
       this.#delivering = false
     }
     this.#deliver()
-    if (!this.#converting) this.#overflowed = false
   }
 
   #notify(typed: readonly Subscription[], all: readonly Subscription[], event: LiveEvent, delivery: Delivery): void {
@@ -257,17 +276,27 @@ export class Dispatcher {
 
   /** Drops what is too much, and says so once until everything that waits has been delivered. */
   #bound(): void {
-    const dropped = [...this.#queue.splice(MAX_WAITING), ...(this.#catchUp?.bound(MAX_WAITING) ?? [])][0]
-    if (dropped === undefined || this.#overflowed) return
+    // Without a conversion to wait for, the queue is empty at the end of this very turn.
+    const dropped = this.#converting ? this.#queue.splice(MAX_WAITING) : []
+    this.#catchUp?.takeBack(dropped)
+    this.#more ||= this.#catchUp?.behind ?? false
+    dropped.push(...(this.#catchUp?.bound(MAX_WAITING) ?? []))
+    for (const delivery of dropped) if (!delivery.recorded) this.#miss(delivery)
+    const [first] = dropped
+    if (first === undefined || this.#overflowed) return
     this.#overflowed = true
-    const { event } = this.#queue.at(-1) ?? dropped
+    const { event } = this.#queue.at(-1) ?? first
     const { aggregateID, type } = event
     const seq = "after" in event ? event.after : event.seq
     const message =
-      `More than ${MAX_WAITING} events wait for convertEvent: those after seq ${seq} of aggregate "${aggregateID}" ` +
-      "are dropped until it catches up"
+      `More than ${MAX_WAITING} events wait for listeners: those after seq ${seq} of aggregate "${aggregateID}" ` +
+      "are dropped until they catch up"
     const error = new SyncError("ERR_OVERFLOW", message, { aggregateID, seq, type, limit: MAX_WAITING })
-    this.#report(error, unconverted(dropped))
+    this.#report(error, unconverted(first))
+  }
+
+  #miss(delivery: Delivery): void {
+    for (const one of this.#toAll) if (hears(one, delivery)) one.receiver?.miss(delivery.event, MAX_WAITING)
   }
 
   #report(error: unknown, event: LiveEvent): void {
@@ -285,10 +314,11 @@ function subscribing(call: string, listener: unknown, scope: Subscription["scope
   return { listener: listener as Subscription["listener"], scope, active: true }
 }
 
-function hears({ scope, wants, after = 0 }: Subscription, delivery: Delivery): boolean {
-  const { toProcess, toDatabase, recorded, position, event } = delivery
-  if (scope === "process") return toProcess
-  return toDatabase && !(recorded && position <= after) && (wants === undefined || wants(event))
+function hears({ scope, wants, after = 0, afterCall = 0 }: Subscription, delivery: Delivery): boolean {
+  if (scope === "process") return delivery.toProcess
+  if (!delivery.toDatabase) return false
+  if (delivery.recorded ? delivery.position <= after : delivery.call <= afterCall) return false
+  return wants === undefined || wants(delivery.event)
 }
 
 /** The listeners hear of it later: whatever is committed next leads to another attempt. */

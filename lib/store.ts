@@ -84,9 +84,13 @@ export class Store<Tx = Database> {
         () => queue.carryOut(),
       )
       const queue = new WriteQueue(transactions, connection.busyTimeout)
-      const watch: Watch = new Watch(handle, () => dispatcher.foreign())
+      const watch: Watch = new Watch(
+        handle,
+        () => transactions.idle,
+        () => dispatcher.foreign(),
+      )
       const { convertEvent, onListenerError } = options
-      const dispatcher: Dispatcher = new Dispatcher(handle, transactions, watch, convertEvent, onListenerError)
+      const dispatcher: Dispatcher = new Dispatcher(handle, watch, convertEvent, onListenerError)
       // Whether the store or `db` is closed, and also before the store is made: by `query`.
       const onClose = () => {
         transactions.close()

@@ -4,7 +4,7 @@ import { SyncError, invalidArgument, show } from "./errors"
 import type { Dispatcher, Receiver, Wants } from "./publish"
 import type { LiveEvent } from "./published"
 import { DONE } from "./pull"
-import type { Transactions } from "./transaction"
+import type { PendingEvent, Transactions } from "./transaction"
 import type { Watch } from "./watch"
 
 /** What `stream` takes. */
@@ -53,6 +53,7 @@ interface Capacity {
 /** A `next` that waits for an event. */
 interface Taker {
   resolve(result: IteratorResult<LiveEvent, undefined>): void
+  reject(error: SyncError): void
 }
 
 /** The events that wait to be taken, or the takers that wait for events. Past its capacity it drops all of them, and says so. */
@@ -76,8 +77,9 @@ class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
     private readonly signal: AbortSignal | undefined,
   ) {
     this.#watch = watch
-    this.#undo = dispatcher.receive(wants, this)
-    this.#position = dispatcher.position
+    const { undo, position } = dispatcher.receive(wants, this)
+    this.#undo = undo
+    this.#position = position
     if (signal?.aborted) this.close()
     else signal?.addEventListener("abort", this.close, { once: true })
   }
@@ -92,8 +94,8 @@ class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
     this.#overflow = undefined
     if (overflow !== undefined) return Promise.reject(overflow)
     if (this.#ended) return Promise.resolve(DONE)
-    return new Promise((resolve) => {
-      if (this.#takers.push({ resolve }) === 1) this.#watch.hold(true)
+    return new Promise((resolve, reject) => {
+      if (this.#takers.push({ resolve, reject }) === 1) this.#watch.hold(true)
     })
   }
 
@@ -109,18 +111,21 @@ class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
 
   receive(event: LiveEvent, text: string): void {
     if (this.#ended) return
-    const taker = this.#takers.shift()
-    if (taker !== undefined) {
-      if (this.#takers.length === 0) this.#watch.hold(false)
-      return taker.resolve(this.#taken(event))
-    }
+    const taker = this.#nextTaker()
+    if (taker !== undefined) return taker.resolve(this.#taken(event))
     const bytes = Buffer.byteLength(text)
     const { capacity } = this
-    if (this.#waiting.length >= capacity.events) return this.#drop("events", capacity.events, event)
-    if (this.#waiting.length > 0 && this.#bytes + bytes > capacity.bytes)
-      return this.#drop("bytes", capacity.bytes, event)
+    if (this.#waiting.length >= capacity.events)
+      return this.#overflows("events wait in a stream", capacity.events, event)
+    if (this.#waiting.length > 0 && this.#bytes + bytes > capacity.bytes) {
+      return this.#overflows("bytes wait in a stream", capacity.bytes, event)
+    }
     this.#waiting.push({ event, bytes })
     this.#bytes += bytes
+  }
+
+  miss(event: PendingEvent["event"], limit: number): void {
+    if (!this.#ended) this.#overflows("events wait for convertEvent", limit, event)
   }
 
   /** Ends it, without an error. */
@@ -130,8 +135,13 @@ class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
     this.#waiting.length = 0
     this.signal?.removeEventListener("abort", this.close)
     this.#undo()
-    if (this.#takers.length > 0) this.#watch.hold(false)
-    for (const taker of this.#takers.splice(0)) taker.resolve(DONE)
+    for (let taker = this.#nextTaker(); taker !== undefined; taker = this.#nextTaker()) taker.resolve(DONE)
+  }
+
+  #nextTaker(): Taker | undefined {
+    const taker = this.#takers.shift()
+    if (taker !== undefined && this.#takers.length === 0) this.#watch.hold(false)
+    return taker
   }
 
   #taken(event: LiveEvent): IteratorYieldResult<LiveEvent> {
@@ -143,13 +153,17 @@ class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
     return { done: false, value: event }
   }
 
-  #drop(what: string, limit: number, { aggregateID, type }: LiveEvent): void {
+  #overflows(what: string, limit: number, { aggregateID, type }: PendingEvent["event"]): void {
+    // Those that wait for an event are told by the first of them; a stream that nobody iterates, when somebody does.
+    const taker = this.#nextTaker()
     this.close()
     const last = this.#delivered.get(aggregateID)
     const where = last === undefined ? "nothing was taken of" : `seq ${last} was the last one taken of`
-    const message = `More than ${limit} ${what} waited in a stream, which ends here: ${where} aggregate "${aggregateID}"`
+    const message = `More than ${limit} ${what}, which ends the stream: ${where} aggregate "${aggregateID}"`
     const fields = { aggregateID, type, limit, position: this.#position, delivered: this.#delivered }
-    this.#overflow = new SyncError("ERR_OVERFLOW", message, last === undefined ? fields : { ...fields, seq: last })
+    const overflow = new SyncError("ERR_OVERFLOW", message, last === undefined ? fields : { ...fields, seq: last })
+    if (taker === undefined) this.#overflow = overflow
+    else taker.reject(overflow)
   }
 }
 

@@ -41,6 +41,7 @@ export async function waitFor(context: FollowContext, seqs: WaitSequences, optio
       if (signal?.aborted) throw aborted(signal)
       if (over.signal.aborted) throw timedOut(context, missing, Math.round(performance.now() - started))
       await waiter.next(over.signal)
+      await context.watch.settled(over.signal)
     }
   } finally {
     clearTimeout(timer)

@@ -13,16 +13,21 @@ const STALE_PAUSE = 20
 export class Watch {
   readonly #byAggregate = new Map<string, Set<Waiter>>()
   readonly #ofAll = new Set<Waiter>()
+  readonly #idling = new Set<() => void>()
   #thread: WatchHandle | null = null
   #needs = 0
   #holds = 0
   /** Through here the waiters have been told. */
   #position = 0
   #looking = false
+  /** Others have committed while a transaction was open here. */
+  #foreignDue = false
   #closed = false
 
   constructor(
     private readonly handle: Handle,
+    /** Whether no transaction is open on the store's connection. */
+    private readonly isIdle: () => boolean,
     /** Called when others have committed. */
     private readonly foreign: () => void,
   ) {}
@@ -39,7 +44,7 @@ export class Watch {
     }
   }
 
-  /** Waits for commits to these aggregates, or to any. To be released; never made inside a transaction. */
+  /** Waits for commits to these aggregates, or to any. To be released. */
   waiter(aggregateIDs?: readonly string[]): Waiter {
     const release = this.need()
     if (this.#byAggregate.size === 0 && this.#ofAll.size === 0) this.#position = native.lastPosition(this.handle)
@@ -63,8 +68,33 @@ export class Watch {
     if (this.#thread !== null && this.#holds === (held ? 1 : 0)) native.watchHold(this.#thread, held)
   }
 
-  /** After a commit of this store. */
+  /**
+   * Whether the store's connection may be read on somebody else's behalf: not inside a raw transaction, which would be tied
+   * to the state that was read, and be refused its own first write once others have committed.
+   */
+  get idle(): boolean {
+    return this.#closed || this.isIdle()
+  }
+
+  /** Resolves when it may, or when the signal aborts. */
+  async settled(stopped: AbortSignal): Promise<void> {
+    while (!this.idle && !stopped.aborted) {
+      await new Promise<void>((resolve) => {
+        const resume = () => {
+          this.#idling.delete(resume)
+          stopped.removeEventListener("abort", resume)
+          resolve()
+        }
+        this.#idling.add(resume)
+        stopped.addEventListener("abort", resume)
+      })
+    }
+  }
+
+  /** After a commit of this store, and at the end of any transaction of its connection. */
   notify(): void {
+    for (const resume of this.#idling) resume()
+    if (this.#foreignDue) queueMicrotask(this.#foreign)
     if (this.#looking || this.#needs === 0) return
     if (this.#byAggregate.size === 0 && this.#ofAll.size === 0) return
     this.#looking = true
@@ -76,11 +106,12 @@ export class Watch {
     this.#closed = true
     this.#stop()
     this.#wakeAll()
+    for (const resume of this.#idling) resume()
   }
 
   readonly #look = (): void => {
     this.#looking = false
-    if (this.#closed || this.#needs === 0) return
+    if (this.#closed || this.#needs === 0 || !this.idle) return
     try {
       const [through, done, ...moved] = native.moved(this.handle, this.#position, ROWS)
       this.#position = through
@@ -102,6 +133,8 @@ export class Watch {
 
   readonly #foreign = (): void => {
     if (this.#closed || this.#needs === 0) return
+    this.#foreignDue = !this.idle
+    if (this.#foreignDue) return
     this.#look()
     this.foreign()
     if (native.watchedPosition(this.handle) <= native.lastPosition(this.handle)) return

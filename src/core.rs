@@ -137,16 +137,7 @@ impl Core {
         }
         let position = self.transactions.take_position();
         if let Some(watcher) = &self.watcher {
-            watcher.knows(position);
-        }
-    }
-
-    /// What JavaScript has looked at needs no wake any more. Inside a transaction it may see what nobody will commit.
-    pub(crate) fn seen(&self, position: i64) {
-        if let Some(watcher) = &self.watcher
-            && self.connection.sqlite().is_autocommit()
-        {
-            watcher.knows(position);
+            watcher.wrote(position);
         }
     }
 
@@ -232,7 +223,7 @@ impl Core {
         } else {
             run::record(&self.connection, &mut self.names, &mut self.ids, definition, event)?
         };
-        self.transactions.took(recorded.position);
+        self.transactions.took(recorded.position, recorded.position);
         recorded.pending = self.transactions.add_pending(1);
         if steps.project {
             let stored = run::as_stored(definition, event, &recorded);
@@ -282,8 +273,9 @@ impl Core {
         };
         let removed = remove::remove(&self.connection, &mut self.ids, aggregate_id, writer, event);
         self.transactions.notice(&self.connection, removed.as_ref().err());
-        let Some(mut recorded) = removed? else { return Ok(None) };
-        self.transactions.took(recorded.position);
+        let (position, recorded) = removed?;
+        self.transactions.took(position, position);
+        let Some(mut recorded) = recorded else { return Ok(None) };
         recorded.pending = self.transactions.add_pending(1);
         if let Some((definition, event)) = event {
             let stored = run::as_stored(definition, event, &recorded);

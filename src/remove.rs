@@ -10,24 +10,25 @@ use crate::project::Definition;
 use crate::run;
 use crate::tables;
 
-/// Removes an aggregate, with or without a deletion event, inside the open transaction. `None` where there was no
-/// event. An aggregate that was never known stays so, unless there is an event to tell.
+/// Removes an aggregate, with or without a deletion event, inside the open transaction. Answers the position that it took,
+/// 0 where there was nothing to remove, and the event. An aggregate that was never known stays so, unless there is an event to tell.
 pub fn remove(
     connection: &Connection,
     ids: &mut Ids,
     aggregate_id: &str,
     writer: Option<&str>,
     event: Option<(&Definition, &NewEvent<'_>)>,
-) -> Result<Option<Recorded>> {
+) -> Result<(i64, Option<Recorded>)> {
     let Some((definition, event)) = event else {
         if let Some(sequence) = tables::find_sequence(connection, aggregate_id)? {
             owner::check_writer(aggregate_id, &sequence, writer)?;
             if sequence.seq > sequence.removed_seq.unwrap_or(-1) {
                 let position = tables::next_position(connection)?;
                 erase(connection, sequence.key, sequence.seq, position, None)?;
+                return Ok((position, None));
             }
         }
-        return Ok(None);
+        return Ok((0, None));
     };
     let sequence = run::writable(connection, aggregate_id, writer, event.expected_seq)?;
     let seq = run::following(aggregate_id, sequence.seq)?;
@@ -35,7 +36,7 @@ pub fn remove(
     let tombstone = run::as_stored(definition, event, &recorded).to_json();
     tables::update_seq(connection, sequence.key, seq)?;
     erase(connection, sequence.key, seq, recorded.position, Some(&tombstone))?;
-    Ok(Some(recorded))
+    Ok((recorded.position, Some(recorded)))
 }
 
 /// Erases events and gaps up to `through` and writes the tombstone. The removal takes a position of its own, and the

@@ -229,7 +229,7 @@ impl Store {
             let applied = core.noticed(applied)?;
             let count = if collect { applied.events.len() as u32 } else { 0 };
             let before = core.transactions.add_pending(count);
-            core.transactions.took(applied.last_position);
+            core.transactions.took(applied.positions.0, applied.positions.1);
             core.transactions.projecting = !applied.events.is_empty();
             Ok((applied, before))
         })
@@ -272,31 +272,23 @@ impl Store {
         self.with_log(|core| log::sequences(&core.connection, ids))
     }
 
-    /// The last position in the log. The watcher, where there is one, takes it as seen.
+    /// The last position in the log that is committed, as far as this connection sees.
     pub fn last_position(&self) -> Result<i64> {
-        self.with_log(|core| {
-            let position = tables::last_position(&core.connection)?;
-            core.seen(position);
-            Ok(position)
+        self.with_log(|core| match core.transactions.base() {
+            Some(before) => Ok(before),
+            None => tables::last_position(&core.connection),
         })
     }
 
     /// Which aggregates moved after a position: see [`log::moved`].
     pub fn moved(&self, after_position: i64, limit: usize) -> Result<Moved> {
-        self.with_log(|core| {
-            let moved = core.snapshot(|connection, _| log::moved(connection, after_position, limit))?;
-            core.seen(moved.through);
-            Ok(moved)
-        })
+        self.with_log(|core| core.snapshot(|connection, _| log::moved(connection, after_position, limit)))
     }
 
     /// Reads a page of what was committed after a position: see [`log::read_committed`].
     pub fn read_committed(&self, after_position: i64, limit: usize, visit: &mut Visit<'_>) -> Result<(i64, bool)> {
         self.with_log(|core| {
-            let page = core
-                .snapshot(|connection, names| log::read_committed(connection, names, after_position, limit, visit))?;
-            core.seen(page.0);
-            Ok(page)
+            core.snapshot(|connection, names| log::read_committed(connection, names, after_position, limit, visit))
         })
     }
 

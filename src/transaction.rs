@@ -61,6 +61,8 @@ pub struct Transactions {
     pending: u32,
     /// The last position that was taken in the open transaction; 0 where none was, or something was taken back.
     position: i64,
+    /// The last position before the open transaction; `None` where it has taken none.
+    base: Option<i64>,
     lost: Option<Lost>,
     /// A projector runs: it may not divide or end the transaction, nor see Syncline's own tables.
     pub projecting: bool,
@@ -84,9 +86,17 @@ impl Transactions {
         before
     }
 
-    /// Notes a position that was taken in the open transaction; 0 for none.
-    pub fn took(&mut self, position: i64) {
-        self.position = self.position.max(position);
+    /// Notes positions that were taken in the open transaction, from the first through the last; 0 for none.
+    pub fn took(&mut self, first: i64, last: i64) {
+        if last > 0 {
+            self.base.get_or_insert(first - 1);
+            self.position = self.position.max(last);
+        }
+    }
+
+    /// The last position before the open transaction, where that is not the last one to be seen.
+    pub fn base(&self) -> Option<i64> {
+        if self.frames.is_empty() { None } else { self.base }
     }
 
     /// After the outermost commit: the last position that it made public, 0 where that is not certain.
@@ -102,6 +112,7 @@ impl Transactions {
         self.check_not_lost()?;
         let savepoint = if self.frames.is_empty() {
             connection.cached(mode.sql())?.raw_execute()?;
+            self.base = None;
             None
         } else {
             let name = format!("{RESERVED}{}", self.frames.len());

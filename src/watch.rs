@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::tables;
 use bell::{Bell, Rung};
 
-/// Called on the thread each time there is more in the log than is known.
+/// Called on the thread each time there is more in the log than the store has written or was told of.
 pub type Notify = Box<dyn Fn() + Send>;
 
 /// How long a look waits for somebody's lock. Readers of a WAL hardly ever meet one.
@@ -40,8 +40,8 @@ pub struct Watcher {
 
 #[derive(Default)]
 struct Shared {
-    /// Through which position the store has looked at the log, or written it.
-    known: AtomicI64,
+    /// The last position that the store has written itself.
+    written: AtomicI64,
     /// The last position that the thread has seen.
     position: AtomicI64,
 }
@@ -65,7 +65,7 @@ impl Watcher {
         // The first look opens the WAL, so that its file is there to be listened to.
         let position = tables::last_position(&connection)?;
         let bell = Arc::new(Bell::new(if listen { connection.wal_path() } else { None }));
-        let shared = Arc::new(Shared { known: AtomicI64::new(position), position: AtomicI64::new(position) });
+        let shared = Arc::new(Shared { written: AtomicI64::new(position), position: AtomicI64::new(position) });
         let thread = std::thread::Builder::new().name("syncline-watch".to_owned());
         let thread = thread.spawn({
             let (shared, bell) = (Arc::clone(&shared), Arc::clone(&bell));
@@ -78,9 +78,9 @@ impl Watcher {
         Ok(Watcher { shared, bell, thread: Some(thread) })
     }
 
-    /// The store has seen, or written, everything through `position`: no call is needed for it.
-    pub fn knows(&self, position: i64) {
-        self.shared.known.fetch_max(position, Ordering::Relaxed);
+    /// The store has committed through `position`, and looks for itself at what others committed before that.
+    pub fn wrote(&self, position: i64) {
+        self.shared.written.fetch_max(position, Ordering::Relaxed);
     }
 
     /// The last position that the thread has seen.
@@ -108,8 +108,8 @@ fn watch(connection: &Connection, shared: &Shared, bell: &Bell, notify: &Notify)
             Ok(None) => {}
             Ok(Some(position)) => {
                 shared.position.store(position, Ordering::Relaxed);
-                // What is known may rise behind our back; then the call finds nothing, which is harmless.
-                if position > shared.known.load(Ordering::Relaxed).max(told) {
+                // The store may write on meanwhile; then the call finds nothing, which is harmless.
+                if position > shared.written.load(Ordering::Relaxed).max(told) {
                     told = position;
                     notify();
                 }

@@ -4,3 +4,4 @@ mod model;
 mod poison;
 mod program;
 mod wal;
+mod watch;

@@ -44,10 +44,7 @@ pub fn watch(
 
 /// Ends the calls; again is nothing.
 #[napi(catch_unwind)]
-pub fn unwatch(
-    #[napi(ts_arg_type = "Handle")] handle: &Handle,
-    #[napi(ts_arg_type = "Watch")] watch: &WatchHandle,
-) {
+pub fn unwatch(#[napi(ts_arg_type = "Handle")] handle: &Handle, #[napi(ts_arg_type = "Watch")] watch: &WatchHandle) {
     handle.unwatch();
     // Not left to the garbage collector: it is a handle of the event loop.
     watch.take();
@@ -72,7 +69,7 @@ pub fn watched_position(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Hand
     Ok(handle.watched_position().or_throw(env)? as f64)
 }
 
-/// The last position in the log.
+/// The last position in the log that is committed.
 #[napi(catch_unwind)]
 pub fn last_position(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<f64> {
     Ok(handle.last_position().or_throw(env)? as f64)

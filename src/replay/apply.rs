@@ -43,8 +43,8 @@ pub struct Applied {
     pub stop: usize,
     /// Applied events, by index and position: those whose projector is JavaScript's, or all of them if asked.
     pub events: Vec<(usize, i64)>,
-    /// The last position that was taken; 0 for none.
-    pub last_position: i64,
+    /// The positions that were taken, from the first through the last; 0 for none.
+    pub positions: (i64, i64),
 }
 
 /// Everything an item needs besides the batch.
@@ -102,7 +102,9 @@ impl Batch {
                 break;
             }
             let position = self.perform(target, index, verdict, authority)?;
-            applied.last_position = applied.last_position.max(position);
+            if position > 0 {
+                applied.positions = (if applied.positions.0 == 0 { position } else { applied.positions.0 }, position);
+            }
             let javascript = matches!(projector, Some(Projector::JavaScript));
             if projector.is_some() && (collect || javascript) {
                 applied.events.push((index, position));
