@@ -115,6 +115,7 @@ export class CatchUp {
 }
 
 /** For listeners of both kinds. */
-export function forAll(event: PendingEvent, call: number): Delivery {
-  return { ...event, toProcess: event.publish, toDatabase: true, call }
+export function forAll(pending: PendingEvent, call: number): Delivery {
+  const { event, text, position, recorded, publish } = pending
+  return { event, text, position, recorded, publish, toProcess: publish, toDatabase: true, call }
 }

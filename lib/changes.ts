@@ -37,11 +37,11 @@ export function changes(context: FollowContext, options?: ChangesOptions): Async
 async function* pagesOf(
   { handle, transactions, watch }: FollowContext,
   stopped: AbortSignal,
-): AsyncGenerator<Iterator<Change>, undefined> {
+): AsyncGenerator<readonly Change[], undefined> {
   const waiter = watch.waiter()
   try {
     let position = native.lastPosition(handle)
-    yield [SWEEP].values()
+    yield [SWEEP]
     while (!transactions.closed && !stopped.aborted) {
       await watch.settled(stopped)
       if (transactions.closed) return
@@ -58,23 +58,19 @@ async function* pagesOf(
         }
         if (hints.size > MOST_HINTS) {
           position = native.lastPosition(handle)
-          yield [SWEEP].values()
+          yield [SWEEP]
         } else if (hints.size > 0) {
-          yield hinting(hints)
+          yield Array.from(hints, ([aggregateID, seq]): Change => ({ kind: "hint", aggregateID, seq }))
         } else {
           await waiter.next(stopped)
         }
       } catch {
         // Whoever sweeps meets the error; the next commit is another chance.
-        yield [SWEEP].values()
+        yield [SWEEP]
         await waiter.next(stopped)
       }
     }
   } finally {
     waiter.release()
   }
-}
-
-function* hinting(hints: Map<string, number>): Generator<Change> {
-  for (const [aggregateID, seq] of hints) yield { kind: "hint", aggregateID, seq }
 }

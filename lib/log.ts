@@ -54,8 +54,9 @@ export function log(context: FollowContext, options: LogOptions): AsyncIterableI
   }
   // Asked before each item: how far a log goes on may not depend on where its pages end.
   const ended = () => {
-    if (!transactions.closed || !reading.follow) transactions.assertOpen()
-    return transactions.closed
+    if (!transactions.closed) return false
+    if (!reading.follow) transactions.assertOpen()
+    return true
   }
   return new Pulled((stopped) => pagesOf(context, reading, stopped), signal, ended)
 }
@@ -64,7 +65,7 @@ async function* pagesOf(
   { handle, transactions, watch }: FollowContext,
   { aggregateID, after, follow }: Reading,
   stopped: AbortSignal,
-): AsyncGenerator<Iterator<LogItem>, undefined> {
+): AsyncGenerator<LogItem[], undefined> {
   // Registered before anything is read: what is committed from here on ends the wait.
   const waiter = follow ? watch.waiter([aggregateID]) : undefined
   try {
@@ -88,7 +89,7 @@ async function* pagesOf(
       last = Math.max(last, watermark)
       // A removal that came since has taken the reader further.
       const seq = Math.max(watermark, removed)
-      if (!synced) yield [{ kind: "synced" as const, aggregateID, seq }].values()
+      if (!synced) yield [{ kind: "synced", aggregateID, seq }]
       if (waiter === undefined) return
       await waiter.next(stopped)
       await watch.settled(stopped)
@@ -100,25 +101,28 @@ async function* pagesOf(
 }
 
 /** The items of a page in the order of their seqs; what was removed lies before everything else. */
-function* pageItems([events, gaps]: LogPage, removed: LogPage[2], aggregateID: string): Generator<LogItem> {
+function pageItems([events, gaps]: LogPage, removed: LogPage[2], aggregateID: string): LogItem[] {
+  const items: LogItem[] = []
   if (removed !== null) {
     const [seq, tombstone] = removed
     const item: LogItem = { kind: "removed", aggregateID, seq }
     if (eventCount(tombstone) > 0) item.event = lazySerialized(tombstone, 0)
-    yield item
+    items.push(item)
   }
   let gap = 0
-  function* gapsBefore(seq: number): Generator<LogItem> {
+  const giveGapsBefore = (seq: number) => {
     for (; gap < gaps.length && (gaps[gap + 1] as number) < seq; gap += 2) {
-      yield { kind: "gap", aggregateID, after: gaps[gap] as number, through: gaps[gap + 1] as number }
+      items.push({ kind: "gap", aggregateID, after: gaps[gap] as number, through: gaps[gap + 1] as number })
     }
   }
-  for (let index = 0; index < eventCount(events); index++) {
+  const count = eventCount(events)
+  for (let index = 0; index < count; index++) {
     const event = lazySerialized(events, index)
-    yield* gapsBefore(event.seq)
-    yield { kind: "event", event }
+    giveGapsBefore(event.seq)
+    items.push({ kind: "event", event })
   }
-  yield* gapsBefore(Infinity)
+  giveGapsBefore(Infinity)
+  return items
 }
 
 /** How far a page reaches; -1 for one that holds neither events nor gaps. */

@@ -26,19 +26,50 @@ export type PublishedOf<D extends AnyDefinition> = D["ephemeral"] extends true
   ? EphemeralEvent<InputOf<D>, PropertiesOf<D>>
   : PublishedEvent<InputOf<D>, PropertiesOf<D>>
 
-/** Without `convertEvent` the properties are the data, parsed when first read like the data itself. */
-export function unconverted({ event, text, position, recorded }: PendingEvent): LiveEvent {
+/**
+ * Data of more characters is parsed when a listener first reads it. Shorter data is parsed at once, which takes less than
+ * giving an object a lazy property.
+ */
+const LAZY_FROM = 4_096
+
+/** Without `convertEvent` the properties are the data. */
+export function unconverted(pending: PendingEvent): LiveEvent {
+  return (pending.text.length < LAZY_FROM ? eager(pending) : lazy(pending)) as LiveEvent
+}
+
+function eager({ event, text, position, recorded }: PendingEvent): object {
   const { type, version, id, aggregateID, created, metadata } = event
-  const published = { type, version, id } as PublishedEvent
-  if ("after" in event) (published as { after?: number }).after = event.after
-  else published.seq = event.seq
-  published.aggregateID = aggregateID
+  const data: unknown = JSON.parse(text)
+  if (!recorded || created === undefined || metadata !== undefined) {
+    return {
+      ...identity(event),
+      ...(created !== undefined && { created }),
+      data,
+      properties: data,
+      ...(metadata !== undefined && { metadata }),
+      ...(recorded && { position }),
+    }
+  }
+  // Most events: one literal, and so one hidden class.
+  return { type, version, id, seq: event.seq, aggregateID, created, data, properties: data, position }
+}
+
+function lazy({ event, text, position, recorded }: PendingEvent): object {
+  const { created, metadata } = event
+  const published = identity(event) as unknown as PublishedEvent
   if (created !== undefined) published.created = created
   withLazyData(published, text)
   Object.defineProperty(published, "properties", sameAsData)
   if (metadata !== undefined) published.metadata = metadata
   if (recorded) published.position = position
-  return inspectable(published) as LiveEvent
+  return inspectable(published)
+}
+
+function identity(event: PendingEvent["event"]): object {
+  const { type, version, id, aggregateID } = event
+  return "after" in event
+    ? { type, version, id, after: event.after, aggregateID }
+    : { type, version, id, seq: event.seq, aggregateID }
 }
 
 /** Gives an event the properties that `convertEvent` made. */

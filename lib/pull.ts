@@ -2,7 +2,7 @@
 export const DONE: IteratorReturnResult<undefined> = Object.freeze({ done: true, value: undefined })
 
 /** What a pulled iterator asks for: page after page of items. Between two pages it may wait, until `stopped`. */
-export type Pages<T> = (stopped: AbortSignal) => AsyncGenerator<Iterator<T>, undefined>
+export type Pages<T> = (stopped: AbortSignal) => AsyncGenerator<readonly T[], undefined>
 
 /**
  * Iterates over the items of pages that are asked for when the one before is used up, so that a slow consumer costs no
@@ -10,12 +10,15 @@ export type Pages<T> = (stopped: AbortSignal) => AsyncGenerator<Iterator<T>, und
  */
 export class Pulled<T> implements AsyncIterableIterator<T, undefined> {
   readonly #stop = new AbortController()
-  readonly #pages: AsyncGenerator<Iterator<T>, undefined>
-  #page: Iterator<T> | undefined
+  readonly #pages: AsyncGenerator<readonly T[], undefined>
+  #page: readonly T[] = []
+  /** How many items of the page have been given. */
+  #given = 0
   /** Answers that wait for a page are given in the order in which they were asked for. */
   #last: Promise<unknown> = Promise.resolve()
   #pending = 0
   #started = false
+  #over = false
 
   constructor(
     pages: Pages<T>,
@@ -29,10 +32,9 @@ export class Pulled<T> implements AsyncIterableIterator<T, undefined> {
   next(): Promise<IteratorResult<T, undefined>> {
     if (!this.#started) this.#start()
     // Most items are at hand: an async function, or a generator's promise for each, would double what they cost.
-    if (this.#pending === 0 && this.#page !== undefined) {
+    if (this.#pending === 0 && this.#given < this.#page.length) {
       try {
-        const ready = this.#ready()
-        if (ready !== undefined) return Promise.resolve(ready)
+        return Promise.resolve(this.#ready() ?? DONE)
       } catch (error) {
         return Promise.reject(this.#failed(error))
       }
@@ -57,17 +59,18 @@ export class Pulled<T> implements AsyncIterableIterator<T, undefined> {
   #start(): void {
     this.#started = true
     if (this.signal?.aborted) this.#end()
-    if (!this.#stop.signal.aborted) this.signal?.addEventListener("abort", this.#end, { once: true })
+    if (!this.#over) this.signal?.addEventListener("abort", this.#end, { once: true })
   }
 
   /** The next item, if it is at hand. */
   #ready(): IteratorResult<T, undefined> | undefined {
-    if (this.#stop.signal.aborted) return DONE
-    if (this.ended()) return (this.#end(), DONE)
-    const item = this.#page?.next()
-    if (item !== undefined && !item.done) return item
-    this.#page = undefined
-    return undefined
+    if (this.#over) return DONE
+    if (this.ended()) {
+      this.#end()
+      return DONE
+    }
+    if (this.#given === this.#page.length) return undefined
+    return { done: false, value: this.#page[this.#given++] as T }
   }
 
   async #pull(): Promise<IteratorResult<T, undefined>> {
@@ -75,13 +78,18 @@ export class Pulled<T> implements AsyncIterableIterator<T, undefined> {
       for (;;) {
         const ready = this.#ready()
         if (ready !== undefined) return ready
-        const page = await this.#pages.next()
-        if (page.done) return (this.#end(), DONE)
-        this.#page = page.value
+        const { done, value } = await this.#pages.next()
+        if (done) this.#end()
+        else this.#turn(value)
       }
     } catch (error) {
       throw this.#failed(error)
     }
+  }
+
+  #turn(page: readonly T[]): void {
+    this.#page = page
+    this.#given = 0
   }
 
   #failed(error: unknown): unknown {
@@ -90,10 +98,11 @@ export class Pulled<T> implements AsyncIterableIterator<T, undefined> {
   }
 
   readonly #end = (): void => {
-    if (this.#stop.signal.aborted) return
+    if (this.#over) return
+    this.#over = true
     this.signal?.removeEventListener("abort", this.#end)
     this.#stop.abort()
-    this.#page = undefined
+    this.#turn([])
     // Where it waits, the wait has just ended; where it stands at a page, this is what lets go of what it holds.
     void this.#pages.return(undefined)
   }
