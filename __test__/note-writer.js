@@ -10,9 +10,10 @@ const { openNotes } = require("./notes")
 const settings = isMainThread ? JSON.parse(process.argv[2]) : workerData
 const { path, writer, runs, aggregates, wait = false, hold = false, textBytes = 0, gate } = settings
 
-// Unbuffered: what was told cannot be lost with the process.
+// Unbuffered: what was told cannot be lost with the process. On a pipe of its own: node:test, which ./notes loads, makes
+// stdout one that refuses to be written when it is full.
 function tell(message) {
-  if (isMainThread) return writeSync(1, `${JSON.stringify(message)}\n`)
+  if (isMainThread) return writeSync(3, `${JSON.stringify(message)}\n`)
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port between threads has no origin
   return parentPort.postMessage(message)
 }

@@ -1,6 +1,6 @@
 import { MAX_AGGREGATE_ID_BYTES, MAX_NESTING, exceeds, tooLarge } from "./argument"
 import type { WriteContext } from "./context"
-import type { AnyDefinition } from "./define"
+import type { EitherDefinition } from "./define"
 import { SyncError, show } from "./errors"
 import { nestsDeeperThan } from "./payload"
 import { assertCarried, invalidData, validated } from "./schema"
@@ -17,7 +17,7 @@ export interface Accepted {
 /** Checks the data of a new event: that JSON carries it, its size, its aggregate, and its schema over the text read back. */
 export function accept(
   { validate, maxEventBytes }: Pick<WriteContext, "validate" | "maxEventBytes">,
-  definition: AnyDefinition,
+  definition: EitherDefinition,
   data: unknown,
 ): Accepted {
   const { name, aggregate, schema } = definition
@@ -31,13 +31,13 @@ export function accept(
 }
 
 /** What Rust checks of an event that is recorded. */
-export function assertNesting(text: string, { name }: AnyDefinition, aggregateID: string): void {
+export function assertNesting(text: string, { name }: EitherDefinition, aggregateID: string): void {
   // Most texts are too short to nest that deep: each level takes a character at its beginning and one at its end.
   if (text.length <= 2 * MAX_NESTING || !nestsDeeperThan(MAX_NESTING, text)) return
   throw invalidData({ type: name, aggregateID }, `data nests deeper than ${MAX_NESTING} levels`)
 }
 
-function stringified(data: unknown, { name, aggregate }: AnyDefinition): string {
+function stringified(data: unknown, { name, aggregate }: EitherDefinition): string {
   if (typeof data !== "object" || data === null) throw aggregateRequired(name, aggregate, data)
   const subject = { type: name, aggregateID: shownAggregate(data, aggregate) }
   let text

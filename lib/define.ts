@@ -10,14 +10,14 @@ import {
   tooLarge,
 } from "./argument"
 import { SyncError, invalidArgument, show } from "./errors"
-import type { AggregateField, JsonInput, Problem } from "./schema"
+import type { AggregateField, JsonInput } from "./schema"
 
 /** One version of one type of event. */
 export interface Definition<
   Type extends string = string,
   Schema extends StandardSchemaV1 = StandardSchemaV1,
   BusSchema extends StandardSchemaV1 | undefined = StandardSchemaV1 | undefined,
-  Ephemeral extends boolean = boolean,
+  Ephemeral extends boolean = false,
 > {
   /** Unversioned: `session.updated`. */
   readonly type: Type
@@ -41,27 +41,23 @@ export interface Definition<
   readonly registry: Registry
 }
 
-/** A definition of any type. */
+/** A definition of any type whose events are recorded: what `run`, `remove` and `project` take. */
 export type AnyDefinition = Definition
 
-/** `unknown`, or a problem where the definition is ephemeral: such events are published, never run. */
-export type RecordedOnly<D extends AnyDefinition> = D["ephemeral"] extends true
-  ? Problem<"an ephemeral event is published, not run: use store.publish">
-  : unknown
+/** A definition of any type whose events are never stored: what `publish` takes. */
+export type EphemeralDefinition = Definition<string, StandardSchemaV1, StandardSchemaV1 | undefined, true>
 
-/** `unknown`, or a problem where the definition is recorded: running such an event publishes it, too. */
-export type EphemeralOnly<D extends AnyDefinition> = D["ephemeral"] extends false
-  ? Problem<"a recorded event is run, not published: use store.run">
-  : unknown
+/** A definition of either kind: what `subscribe` takes. */
+export type EitherDefinition = AnyDefinition | EphemeralDefinition
 
 /** What is stored, sent and given to `run`. */
-export type InputOf<D extends AnyDefinition> = StandardSchemaV1.InferInput<D["schema"]>
+export type InputOf<D extends EitherDefinition> = StandardSchemaV1.InferInput<D["schema"]>
 
 /** What projectors receive. */
-export type OutputOf<D extends AnyDefinition> = StandardSchemaV1.InferOutput<D["schema"]>
+export type OutputOf<D extends EitherDefinition> = StandardSchemaV1.InferOutput<D["schema"]>
 
 /** What listeners receive as `properties`. */
-export type PropertiesOf<D extends AnyDefinition> = D extends AnyDefinition
+export type PropertiesOf<D extends EitherDefinition> = D extends EitherDefinition
   ? D["busSchema"] extends StandardSchemaV1
     ? StandardSchemaV1.InferInput<D["busSchema"]>
     : InputOf<D>
@@ -133,7 +129,7 @@ export function define<
     projector,
     registry,
   })
-  registry.add(definition)
+  registry.add(definition as EitherDefinition)
   return definition
 }
 
@@ -144,13 +140,13 @@ export function createRegistry(): Registry {
 
 /** The definitions that a store knows. While a store that uses it is open, it is frozen. */
 export class Registry {
-  readonly #definitions = new Map<string, AnyDefinition>()
-  readonly #newest = new Map<string, AnyDefinition>()
+  readonly #definitions = new Map<string, EitherDefinition>()
+  readonly #newest = new Map<string, EitherDefinition>()
   readonly #leases = new Set<Lease>()
   readonly #abandoned = new FinalizationRegistry<Lease>((lease) => this.release(lease))
 
   /** By `type.version`, in the order in which they were defined. */
-  get definitions(): ReadonlyMap<string, AnyDefinition> {
+  get definitions(): ReadonlyMap<string, EitherDefinition> {
     return this.#definitions
   }
 
@@ -160,7 +156,7 @@ export class Registry {
   }
 
   /** @internal */
-  add(definition: AnyDefinition): void {
+  add(definition: EitherDefinition): void {
     const { name, type, version } = definition
     if (this.frozen) {
       throw new SyncError("ERR_FROZEN", `Cannot define ${name}: its registry has been frozen by an open store`, {
@@ -176,7 +172,7 @@ export class Registry {
   }
 
   /** @internal The newest version of an unversioned type. */
-  newest(type: string): AnyDefinition | undefined {
+  newest(type: string): EitherDefinition | undefined {
     return this.#newest.get(type)
   }
 

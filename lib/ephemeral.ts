@@ -1,11 +1,11 @@
 import { accept, assertNesting } from "./accept"
 import type { WriteContext } from "./context"
-import type { AnyDefinition } from "./define"
+import type { EphemeralDefinition } from "./define"
 import { native } from "./native"
 import { lazyEphemeral } from "./payload"
 
 /** Tells listeners of an event that is never stored; inside a transaction, once that has been committed. */
-export function publish(context: WriteContext, definition: AnyDefinition, data: unknown): void {
+export function publish(context: WriteContext, definition: EphemeralDefinition, data: unknown): void {
   const { handle, transactions, dispatcher, projections } = context
   transactions.assertUsable("publish")
   projections.assertPublishable(definition)

@@ -21,7 +21,8 @@ export const errorCodes = {
   ERR_IN_TRANSACTION: "End the open transaction first, or open it with `store.transaction`.",
   ERR_ASYNC_TRANSACTION: "Pass a synchronous function: await before the transaction, not inside it.",
   // Publishing
-  ERR_OVERFLOW: "Take events faster, or raise the bound; read what was dropped from the log, after the named seqs.",
+  ERR_OVERFLOW:
+    "Take events faster; read what is missing from the log, after the named seqs (`seq`, or `delivered` of a stream).",
   // Replaying
   ERR_INVALID_EVENT: "Correct or drop the item: the message names its index and field.",
   ERR_UNKNOWN_EVENT: "Define the event in this store's registry, or upgrade this program.",
@@ -30,7 +31,7 @@ export const errorCodes = {
   ERR_SEQUENCE_MISMATCH: "Fetch the events after the last held seq and replay them in order.",
   // Waiting
   ERR_BUSY: "Retry later, or raise `busyTimeout`; finish the query that is still open on this connection.",
-  ERR_TIMEOUT: "Retry, with a longer timeout.",
+  ERR_TIMEOUT: "Retry, with a longer timeout: `aggregateID`, `expected` and `got` say what is missing.",
   ERR_ABORTED: "Nothing: the caller's own signal asked for it.",
   // The database
   ERR_CLOSED: "Open the store again; this one was closed.",

@@ -4,11 +4,11 @@ export type {
   AnyDefinition,
   DefineOptions,
   Definition,
-  EphemeralOnly,
+  EitherDefinition,
+  EphemeralDefinition,
   InputOf,
   OutputOf,
   PropertiesOf,
-  RecordedOnly,
   Registry,
   Upcast,
 } from "./define"

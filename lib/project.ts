@@ -1,5 +1,5 @@
 import type { Database } from "./database"
-import { Registry, type AnyDefinition, type InputOf, type OutputOf, type Upcast } from "./define"
+import { Registry, type AnyDefinition, type EitherDefinition, type InputOf, type OutputOf, type Upcast } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
 import { PROJECTOR, type Registration } from "./native"
 import type { Event } from "./payload"
@@ -99,7 +99,7 @@ export class Projections {
   }
 
   /** Refuses a definition that may not be published. */
-  assertPublishable(definition: AnyDefinition): void {
+  assertPublishable(definition: EitherDefinition): void {
     assertDefinition(definition)
     const { name } = definition
     if (!definition.ephemeral) {
@@ -108,7 +108,7 @@ export class Projections {
     this.#assertNewest(definition)
   }
 
-  #assertNewest(definition: AnyDefinition): void {
+  #assertNewest(definition: EitherDefinition): void {
     const { name, type, version } = definition
     if (definition.registry !== this.registry) {
       throw new SyncError("ERR_UNKNOWN_EVENT", `Unknown event type "${name}": it belongs to another registry`, {
@@ -137,7 +137,7 @@ export class Projections {
   }
 }
 
-function assertDefinition(definition: AnyDefinition): void {
+function assertDefinition(definition: EitherDefinition): void {
   if (definition?.registry instanceof Registry) return
   throw invalidArgument(`A definition made by define was expected, not ${show(definition)}`)
 }
@@ -165,7 +165,8 @@ function byDefinition(
 
 function target(registry: Registry, given: Map<AnyDefinition, Projector<never>>, definition: AnyDefinition): Target {
   const newest = registry.newest(definition.type) ?? definition
-  if (given.has(definition) || definition.projector === "none" || newest === definition) {
+  // A type whose newest version is ephemeral has no projector to go on to.
+  if (given.has(definition) || definition.projector === "none" || newest === definition || newest.ephemeral) {
     return { definition, effective: definition, upcasts: [], ...projection(given, definition) }
   }
   const upcasts = chain(registry, definition, newest)

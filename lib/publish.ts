@@ -1,6 +1,6 @@
 import { checkChoice, checkOptions } from "./argument"
 import { CatchUp, forAll, type Delivery } from "./catch-up"
-import { Registry, type AnyDefinition } from "./define"
+import { Registry, type EitherDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
 import { native, type Handle } from "./native"
 import { isThenable } from "./promise"
@@ -26,7 +26,7 @@ export interface SubscribeOptions {
 /** Receives events for the library itself, with the text of their data. It does not throw. */
 export interface Receiver {
   receive(event: LiveEvent, text: string): void
-  /** An event will not come, because too many wait for a conversion. */
+  /** An event will not come, because too many wait. */
   miss(event: PendingEvent["event"], limit: number): void
   /** The store was closed. */
   close(): void
@@ -78,7 +78,7 @@ export class Dispatcher {
   ) {}
 
   /** Events of the type, whatever their version. Returns the undo. */
-  subscribe(definition: AnyDefinition, listener: (event: PublishedEvent) => unknown): () => void {
+  subscribe(definition: EitherDefinition, listener: (event: PublishedEvent) => unknown): () => void {
     if (!(definition?.registry instanceof Registry)) {
       throw invalidArgument(`subscribe needs a definition made by define, not ${show(definition)}`)
     }
@@ -282,7 +282,8 @@ export class Dispatcher {
     this.#more ||= this.#catchUp?.behind ?? false
     dropped.push(...(this.#catchUp?.bound(MAX_WAITING) ?? []))
     for (const delivery of dropped) if (!delivery.recorded) this.#miss(delivery)
-    const [first] = dropped
+    // What is in the log is read again for those who hear the whole database.
+    const first = dropped.find((delivery) => !delivery.recorded || this.#heardHere(delivery))
     if (first === undefined || this.#overflowed) return
     this.#overflowed = true
     const { event } = this.#queue.at(-1) ?? first
@@ -293,6 +294,10 @@ export class Dispatcher {
       "are dropped until they catch up"
     const error = new SyncError("ERR_OVERFLOW", message, { aggregateID, seq, type, limit: MAX_WAITING })
     this.#report(error, unconverted(first))
+  }
+
+  #heardHere({ toProcess, event }: Delivery): boolean {
+    return toProcess && (this.#byType.has(event.type) || this.#toAll.some(({ scope }) => scope === "process"))
   }
 
   #miss(delivery: Delivery): void {

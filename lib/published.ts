@@ -1,4 +1,4 @@
-import type { AnyDefinition, InputOf, PropertiesOf } from "./define"
+import type { EitherDefinition, InputOf, PropertiesOf } from "./define"
 import { inspectable, withLazyData, type Ephemeral, type Event } from "./payload"
 import type { PendingEvent } from "./transaction"
 
@@ -22,7 +22,7 @@ export interface EphemeralEvent<Data = unknown, Properties = unknown> extends Ep
 export type LiveEvent = PublishedEvent | EphemeralEvent
 
 /** A published event of one definition. */
-export type PublishedOf<D extends AnyDefinition> = D["ephemeral"] extends true
+export type PublishedOf<D extends EitherDefinition> = D["ephemeral"] extends true
   ? EphemeralEvent<InputOf<D>, PropertiesOf<D>>
   : PublishedEvent<InputOf<D>, PropertiesOf<D>>
 

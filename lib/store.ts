@@ -4,7 +4,7 @@ import { checkName, checkOptions, checkUncut } from "./argument"
 import { changes, type Change, type ChangesOptions } from "./changes"
 import type { WriteContext } from "./context"
 import { Database } from "./database"
-import type { AnyDefinition, EphemeralOnly, InputOf, Lease, RecordedOnly, Registry } from "./define"
+import type { AnyDefinition, EitherDefinition, EphemeralDefinition, InputOf, Lease, Registry } from "./define"
 import { publish } from "./ephemeral"
 import { SyncError, invalidArgument } from "./errors"
 import { log, type LogItem, type LogOptions } from "./log"
@@ -126,11 +126,7 @@ export class Store<Tx = Database> {
    * `ERR_AGGREGATE_REQUIRED`, `ERR_INVALID_DATA`, `ERR_TOO_LARGE`, `ERR_NO_PROJECTOR`, `ERR_NOT_OWNER`, `ERR_CONFLICT`,
    * `ERR_IN_PROJECTOR`, `ERR_IN_TRANSACTION` (inside a raw BEGIN), `ERR_BUSY`; what the projector throws passes through.
    */
-  run<D extends AnyDefinition>(
-    definition: D & RecordedOnly<D>,
-    data: InputOf<D>,
-    options?: RunOptions,
-  ): Event<InputOf<D>> {
+  run<D extends AnyDefinition>(definition: D, data: InputOf<D>, options?: RunOptions): Event<InputOf<D>> {
     return this.#runner.run(definition, data, options) as Event<InputOf<D>>
   }
 
@@ -141,7 +137,7 @@ export class Store<Tx = Database> {
 
   /** `run`, waiting for a busy database without blocking the event loop. Aborted: `ERR_ABORTED`. */
   runAsync<D extends AnyDefinition>(
-    definition: D & RecordedOnly<D>,
+    definition: D,
     data: InputOf<D>,
     options?: RunAsyncOptions,
   ): Promise<Event<InputOf<D>>> {
@@ -190,7 +186,7 @@ export class Store<Tx = Database> {
    * `data` is the definition's: an event of another version, which a replay may publish, has that version's data, so
    * look at `event.version`. A listener that is no function: `ERR_INVALID_ARGUMENT`.
    */
-  subscribe<D extends AnyDefinition>(definition: D, listener: (event: PublishedOf<D>) => unknown): () => void {
+  subscribe<D extends EitherDefinition>(definition: D, listener: (event: PublishedOf<D>) => unknown): () => void {
     this.#context.transactions.assertOpen()
     return this.#context.dispatcher.subscribe(definition, listener as (event: PublishedEvent) => unknown)
   }
@@ -209,7 +205,7 @@ export class Store<Tx = Database> {
    * carries `after`, its aggregate's last seq. A recorded definition: `ERR_WRONG_KIND`; else it throws as `run` does where
    * that checks data.
    */
-  publish<D extends AnyDefinition>(definition: D & EphemeralOnly<D>, data: InputOf<D>): void {
+  publish<D extends EphemeralDefinition>(definition: D, data: InputOf<D>): void {
     publish(this.#context, definition, data)
   }
 

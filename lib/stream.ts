@@ -1,5 +1,5 @@
 import { checkAggregateID, checkInteger, checkName, checkOptions, checkSignal } from "./argument"
-import { Registry, type AnyDefinition } from "./define"
+import { Registry, type EitherDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
 import type { Dispatcher, Receiver, Wants } from "./publish"
 import type { LiveEvent } from "./published"
@@ -10,14 +10,17 @@ import type { Watch } from "./watch"
 /** What `stream` takes. */
 export interface StreamOptions {
   /** Only events of these types, as unversioned names or definitions. Default: all. */
-  types?: Iterable<string | AnyDefinition> | undefined
+  types?: Many<string | EitherDefinition> | undefined
   /** Only events of these aggregates. Default: all. */
-  aggregates?: Iterable<string> | undefined
+  aggregates?: Many<string> | undefined
   /** How much may wait to be taken; one event always may. */
   capacity?: StreamCapacity | undefined
   /** Ends the iteration, without an error. */
   signal?: AbortSignal | undefined
 }
+
+/** Not any iterable: a string is one, too. */
+type Many<T> = readonly T[] | ReadonlySet<T>
 
 /** What may wait in a stream; past either, `ERR_OVERFLOW`. */
 export interface StreamCapacity {
@@ -125,7 +128,7 @@ class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
   }
 
   miss(event: PendingEvent["event"], limit: number): void {
-    if (!this.#ended) this.#overflows("events wait for convertEvent", limit, event)
+    if (!this.#ended) this.#overflows("events wait for listeners", limit, event)
   }
 
   /** Ends it, without an error. */

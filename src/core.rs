@@ -20,7 +20,7 @@ use crate::run;
 use crate::statement::Prepared;
 use crate::tables::{self, Names};
 use crate::transaction::{Mode, State, Transactions};
-use crate::watch::Watcher;
+use crate::watch::{Ending, Watcher};
 
 /// What a run does besides recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,6 +58,7 @@ pub(crate) struct Core {
     pub(crate) cursors: HashMap<u32, (Rc<Prepared>, Cursor)>,
     pub(crate) next_cursor: u32,
     pub(crate) watcher: Option<Watcher>,
+    pub(crate) unwatched: Option<Ending>,
     pub(crate) checkpointer: Option<Checkpointer>,
     pub(crate) transactions: Transactions,
     pub(crate) names: Names,
@@ -73,6 +74,7 @@ impl Core {
             cursors: HashMap::new(),
             next_cursor: 0,
             watcher: None,
+            unwatched: None,
             checkpointer,
             transactions: Transactions::default(),
             names: Names::default(),

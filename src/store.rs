@@ -304,17 +304,20 @@ impl Store {
             if core.connection.is_memory() {
                 return Ok(false);
             }
-            core.watcher = None;
+            // One thread a store: an earlier one, which has long been told to, ends first.
+            (core.watcher, core.unwatched) = (None, None);
             core.watcher = Some(Watcher::start(&core.connection, notify)?);
             Ok(true)
         })
     }
 
-    /// Stops it; again is nothing.
+    /// Stops it, without waiting until it has ended; again is nothing.
     pub fn unwatch(&self) {
-        // Taken out under the lock and stopped outside of it.
-        let watcher = self.core.try_lock().and_then(|mut guard| guard.as_mut().and_then(|core| core.watcher.take()));
-        drop(watcher);
+        if let Some(core) = self.core.try_lock().as_deref_mut().and_then(Option::as_mut)
+            && let Some(watcher) = core.watcher.take()
+        {
+            core.unwatched = Some(watcher.stop());
+        }
     }
 
     /// The last position that the watcher has seen; 0 where there is none.

@@ -89,10 +89,27 @@ impl Watcher {
     }
 }
 
+impl Watcher {
+    /// Ends the thread, and does not wait for that: dropping what this answers does.
+    pub fn stop(mut self) -> Ending {
+        self.bell.stop();
+        Ending(self.thread.take())
+    }
+}
+
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.bell.stop();
-        if let Some(thread) = self.thread.take() {
+        drop(Ending(self.thread.take()));
+    }
+}
+
+/// A thread that has been told to end. Its connection is closed once this is dropped.
+pub struct Ending(Option<JoinHandle<()>>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
             let _ = thread.join();
         }
     }
