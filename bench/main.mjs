@@ -23,6 +23,11 @@ const questions = [
   "tail-latency",
   "replay-memory",
   "wal-pages",
+  "deliver",
+  "catch-up",
+  "watched-run",
+  "foreign-latency",
+  "idle-cpu",
 ]
 
 const words = process.argv.slice(2)

@@ -1,6 +1,6 @@
 import { native, type Handle } from "./native"
 import { eventCount, pageEvent } from "./payload"
-import type { PendingEvent } from "./transaction"
+import { reaches, type PendingEvent } from "./transaction"
 
 /** An event on its way to listeners, and to which of them. */
 export interface Delivery extends PendingEvent {
@@ -43,11 +43,9 @@ export class CatchUp {
   /** What this store has just committed, in its order, with what is found before it. `mayRead`: a page may be read now. */
   merge(local: readonly Delivery[], mayRead: boolean): readonly Delivery[] {
     if (this.#behind) return this.aside(local)
-    const last = native.lastPosition(this.handle)
-    if (this.#follows(local, last)) {
-      this.#position = last
-      return local
-    }
+    // Asked without SQL for what follows on what was given: whatever others commit later is told of later.
+    if (this.#follows(local, native.committedPosition(this.handle))) return local
+    if (this.#follows(local, native.lastPosition(this.handle))) return local
     return mayRead ? this.#read(local) : this.aside(local)
   }
 
@@ -75,11 +73,11 @@ export class CatchUp {
     this.#behind = true
   }
 
-  /** Whether these events are all that lies between the position and the last one. */
   #follows(local: readonly Delivery[], last: number): boolean {
-    let position = this.#position
-    for (const event of local) if (event.recorded && event.position !== ++position) return false
-    return position >= last
+    const reached = reaches(local, this.#position, last)
+    if (reached < 0) return false
+    this.#position = reached
+    return true
   }
 
   /** A page of the log in the order of positions, with own events in their places. */

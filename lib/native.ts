@@ -156,6 +156,8 @@ export interface Binding {
   watchedPosition(handle: Handle): number
   /** Of what is committed, also inside a transaction. */
   lastPosition(handle: Handle): number
+  /** Of the last commit of this store; 0 where that is not certain. */
+  committedPosition(handle: Handle): number
   /** Which aggregates moved after a position, looked for in at most `rows` event rows: pairs of id and last seq. */
   moved(handle: Handle, afterPosition: number, rows: number): [through: number, done: boolean, ...(string | number)[]]
   /** What was committed after a position, deletion events included. */

@@ -78,7 +78,7 @@ export class Store<Tx = Database> {
       const transactions: Transactions = new Transactions(
         handle,
         (events) => {
-          watch.notify()
+          watch.notify(events)
           dispatcher.publish(events)
         },
         () => queue.carryOut(),

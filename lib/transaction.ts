@@ -213,6 +213,19 @@ export class Transactions implements TransactionGate {
   }
 }
 
+/**
+ * Whether these events follow on `position` with nothing of others between them or before what they build on, and reach
+ * through `last` (0: not known). Answers the position that they reach, or -1.
+ */
+export function reaches(events: readonly PendingEvent[], position: number, last: number): number {
+  let reached = position
+  for (const event of events) {
+    if (event.recorded ? event.position !== ++reached : event.position > reached && event.position !== UNRECORDED)
+      return -1
+  }
+  return last > 0 && last <= reached ? reached : -1
+}
+
 /** Refuses, before it is called, a function that cannot finish within a synchronous transaction. */
 export function refuseAsync(fn: unknown, what = "A transaction function"): void {
   if (typeof fn !== "function") throw invalidArgument(`${what} must be a function, not ${show(fn)}`)

@@ -1,4 +1,5 @@
 import { native, type Handle, type WatchHandle } from "./native"
+import { reaches, type PendingEvent } from "./transaction"
 
 /** Event rows that one look takes in; what is left is looked at in the next turn of the event loop. */
 const ROWS = 10_000
@@ -91,15 +92,21 @@ export class Watch {
     }
   }
 
-  /** After a commit of this store, and at the end of any transaction of its connection. */
-  notify(): void {
+  /** After a commit of this store, with what it recorded, and at the end of any transaction of its connection. */
+  notify(committed: readonly PendingEvent[]): void {
     for (const resume of this.#idling) resume()
     if (this.#foreignDue) queueMicrotask(this.#foreign)
     if (this.#looking || this.#needs === 0) return
     if (this.#byAggregate.size === 0 && this.#ofAll.size === 0) return
-    this.#looking = true
-    // One look for all commits of this turn, and none inside the call that committed.
-    queueMicrotask(this.#look)
+    const reached = reaches(committed, this.#position, native.committedPosition(this.handle))
+    if (reached >= 0) {
+      this.#position = reached
+      this.#wake(committed.map(({ event }) => event.aggregateID))
+    } else {
+      this.#looking = true
+      // One look for all commits of this turn, and none inside the call that committed.
+      queueMicrotask(this.#look)
+    }
   }
 
   close(): void {
@@ -115,10 +122,7 @@ export class Watch {
     try {
       const [through, done, ...moved] = native.moved(this.handle, this.#position, ROWS)
       this.#position = through
-      for (let at = 0; at < moved.length; at += 2) {
-        for (const waiter of this.#byAggregate.get(moved[at] as string) ?? []) waiter.wake()
-      }
-      if (moved.length > 0) for (const waiter of this.#ofAll) waiter.wake()
+      this.#wake(moved.filter((_, at) => at % 2 === 0) as string[])
       if (!done) this.#lookLater()
     } catch {
       // Whoever waits reads next, and meets the error where it can be told.
@@ -155,6 +159,11 @@ export class Watch {
     let waiters = this.#byAggregate.get(aggregateID)
     if (waiters === undefined) this.#byAggregate.set(aggregateID, (waiters = new Set()))
     return waiters
+  }
+
+  #wake(moved: readonly string[]): void {
+    for (const id of moved) for (const waiter of this.#byAggregate.get(id) ?? []) waiter.wake()
+    if (moved.length > 0) for (const waiter of this.#ofAll) waiter.wake()
   }
 
   #wakeAll(): void {

@@ -57,6 +57,9 @@ export declare function commit(handle: Handle): number
  */
 export declare function committed(handle: Handle, afterPosition: number, limit: number): [events: EventPage, through: number, done: boolean]
 
+/** The last position of this store's last commit; 0 where that is not certain. */
+export declare function committedPosition(handle: Handle): number
+
 /** Gives SQL a function. The TypeScript layer keeps a value that it throws and throws that very value again. */
 export declare function createFunction(handle: Handle, name: string, options: NativeFunctionOptions, function: (...parameters: any[]) => unknown): void
 
@@ -75,7 +78,7 @@ export declare function exec(handle: Handle, sql: string): void
 /** One event, or nothing. */
 export declare function get(handle: Handle, aggregateId: string, seq: number): EventPage
 
-/** The last position in the log. */
+/** The last position in the log that is committed. */
 export declare function lastPosition(handle: Handle): number
 
 /**

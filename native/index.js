@@ -842,6 +842,7 @@ module.exports.close = nativeBinding.close
 module.exports.columns = nativeBinding.columns
 module.exports.commit = nativeBinding.commit
 module.exports.committed = nativeBinding.committed
+module.exports.committedPosition = nativeBinding.committedPosition
 module.exports.createFunction = nativeBinding.createFunction
 module.exports.cursorClose = nativeBinding.cursorClose
 module.exports.cursorNext = nativeBinding.cursorNext

@@ -18,7 +18,7 @@ use crate::project::{self, Definitions};
 use crate::remove;
 use crate::run;
 use crate::statement::Prepared;
-use crate::tables::{self, Names};
+use crate::tables::Names;
 use crate::transaction::{Mode, State, Transactions};
 use crate::watch::{Ending, Watcher};
 
@@ -65,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) definitions: Definitions,
     pub(crate) ids: Ids,
     pub(crate) max_event_bytes: usize,
+    /// The last position of the last commit of this store; 0 where it is not certain.
+    pub(crate) committed: i64,
     pub(crate) connection: Connection,
 }
 
@@ -81,6 +83,7 @@ impl Core {
             definitions: Definitions::default(),
             ids: Ids::new(),
             max_event_bytes,
+            committed: 0,
             connection,
         }
     }
@@ -137,9 +140,9 @@ impl Core {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.committed(self.connection.wal_bytes());
         }
-        let position = self.transactions.take_position();
+        self.committed = self.transactions.take_position();
         if let Some(watcher) = &self.watcher {
-            watcher.wrote(position);
+            watcher.wrote(self.committed);
         }
     }
 
@@ -250,9 +253,7 @@ impl Core {
             _ => None,
         };
         let (id, created) = (self.ids.make(), run::now());
-        let (after, position) = self.snapshot(|connection, _| {
-            Ok((log::sequence(connection, aggregate_id)?, tables::last_position(connection)?))
-        })?;
+        let (after, position) = log::standing(&self.connection, aggregate_id)?;
         Ok(Stamped { id, created, after, position, pending })
     }
 

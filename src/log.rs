@@ -238,6 +238,17 @@ pub fn sequence(connection: &Connection, aggregate_id: &str) -> Result<i64> {
     Ok(tables::find_sequence(connection, aggregate_id)?.map_or(-1, |sequence| sequence.seq))
 }
 
+/// The last seq of an aggregate, −1 when unknown, and the last position, as of one moment.
+pub fn standing(connection: &Connection, aggregate_id: &str) -> Result<(i64, i64)> {
+    Ok(connection
+        .cached(
+            "SELECT coalesce((SELECT seq FROM event_sequence WHERE aggregate_id = ?1), -1),
+                    max(position_floor, coalesce((SELECT max(position) FROM event), 0))
+             FROM event_meta WHERE id = 1",
+        )?
+        .query_row([aggregate_id], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
 /// The last seq of the named aggregates that are known, or of all. One indexed query, however many ids there are.
 pub fn sequences(connection: &Connection, ids: Option<&[String]>) -> Result<Vec<(String, i64)>> {
     let pair = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));

@@ -280,6 +280,11 @@ impl Store {
         })
     }
 
+    /// The last position of this store's last commit; 0 where something was taken back in it.
+    pub fn committed_position(&self) -> Result<i64> {
+        self.with(|core| Ok(core.committed))
+    }
+
     /// Which aggregates moved after a position: see [`log::moved`].
     pub fn moved(&self, after_position: i64, limit: usize) -> Result<Moved> {
         self.with_log(|core| core.snapshot(|connection, _| log::moved(connection, after_position, limit)))

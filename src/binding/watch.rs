@@ -75,6 +75,12 @@ pub fn last_position(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle)
     Ok(handle.last_position().or_throw(env)? as f64)
 }
 
+/// The last position of this store's last commit; 0 where that is not certain.
+#[napi(catch_unwind)]
+pub fn committed_position(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<f64> {
+    Ok(handle.committed_position().or_throw(env)? as f64)
+}
+
 /// The aggregates that moved after a position, looked for in at most `limit` event rows: the position through which
 /// it was looked, whether that is the last one, then id and last seq of each.
 #[napi(catch_unwind, ts_return_type = "[through: number, done: boolean, ...pairs: (string | number)[]]")]
