@@ -329,7 +329,7 @@ describe("issue 3: the watch thread", onLinux, () => {
         return () => controller.abort()
       },
     }
-    assert.equal(watchThreads(), 0)
+    await until(() => watchThreads() === 0)
     for (const [name, need] of Object.entries(needs)) {
       const end = need()
       await until(
@@ -363,7 +363,7 @@ describe("issue 3: the watch thread", onLinux, () => {
     await store.waitFor({ a: 0 })
     see(store)
     await turns()
-    assert.equal(watchThreads(), 0)
+    await until(() => watchThreads() === 0)
     const stream = store.stream({ capacity: { events: 1 } })
     await until(() => watchThreads() === 1)
     see(store)

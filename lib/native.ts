@@ -150,7 +150,7 @@ export interface Binding {
 
   /** Null in memory, where nobody else commits. */
   watch(handle: Handle, callback: () => void): WatchHandle | null
-  unwatch(handle: Handle, watch: WatchHandle): void
+  unwatch(watch: WatchHandle): void
   /** Whether the process stays alive for the next call. */
   watchHold(watch: WatchHandle, hold: boolean): void
   watchedPosition(handle: Handle): number

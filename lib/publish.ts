@@ -68,6 +68,8 @@ export class Dispatcher {
   /** The log holds more for them, to be read once the queue is empty. */
   #more = false
   #reading = false
+  /** What was committed could not be read. */
+  #unread = false
   #calls = 0
 
   constructor(
@@ -121,11 +123,11 @@ export class Dispatcher {
     this.#deliver()
   }
 
-  /** Others have committed. */
-  foreign(): void {
-    if (this.#catchUp === undefined) return
+  /** Others have committed. False: that could not be read, and is to be tried again. */
+  foreign(): boolean {
+    if (this.#catchUp === undefined) return true
     this.#more = true
-    this.#read()
+    return this.#read()
   }
 
   /** Drops what waits, and all listeners. */
@@ -174,23 +176,26 @@ export class Dispatcher {
       // Whatever is read while a conversion is pending would wait in memory.
       return catchUp.merge(local, !this.#converting)
     } catch (error) {
-      unreadable(error)
+      this.#unreadable(error)
       return catchUp.aside(local)
     }
   }
 
   /** Reads on for those who hear the whole database, once everything that was read before has been delivered. */
-  #read(): void {
-    if (!this.#more || this.#catchUp === undefined) return
-    if (this.#delivering || this.#converting || this.#queue.length > 0 || !this.watch.idle) return
-    this.#more = false
+  #read(): boolean {
+    if (!this.#more || this.#catchUp === undefined) return true
+    if (this.#delivering || this.#converting || this.#queue.length > 0) return true
     try {
+      if (!this.watch.idle) return false
       for (const delivery of this.#catchUp.next()) this.#queue.push(delivery)
       this.#more = this.#catchUp.behind
+      this.#unread = false
     } catch (error) {
-      return unreadable(error)
+      this.#unreadable(error)
+      return false
     }
     this.#deliver()
+    return true
   }
 
   /** In another turn of the event loop, so that a long log leaves room for everything else. */
@@ -300,6 +305,18 @@ export class Dispatcher {
     return toProcess && (this.#byType.has(event.type) || this.#toAll.some(({ scope }) => scope === "process"))
   }
 
+  /** The listeners hear of it later; said once until it could be read again. */
+  #unreadable(error: unknown): void {
+    this.watch.again()
+    if (this.#unread) return
+    this.#unread = true
+    const { code, reason } = described(error)
+    process.emitWarning(`What was committed could not be read for listeners of the whole database: ${reason}`, {
+      type: "SynclineWarning",
+      code,
+    })
+  }
+
   #miss(delivery: Delivery): void {
     for (const one of this.#toAll) if (hears(one, delivery)) one.receiver?.miss(delivery.event, MAX_WAITING)
   }
@@ -324,15 +341,6 @@ function hears({ scope, wants, after = 0, afterCall = 0 }: Subscription, deliver
   if (!delivery.toDatabase) return false
   if (delivery.recorded ? delivery.position <= after : delivery.call <= afterCall) return false
   return wants === undefined || wants(delivery.event)
-}
-
-/** The listeners hear of it later: whatever is committed next leads to another attempt. */
-function unreadable(error: unknown): void {
-  const { code, reason } = described(error)
-  process.emitWarning(`What was committed could not be read for listeners of the whole database: ${reason}`, {
-    type: "SynclineWarning",
-    code,
-  })
 }
 
 function warn(error: unknown, event: LiveEvent): void {

@@ -251,7 +251,7 @@ export class Store<Tx = Database> {
 
   /**
    * Which aggregates moved, whoever moved them: a `sweep` first, and whenever more has moved than hints are told of, then
-   * hints with the newest seqs. It never fails and costs writers nothing. Ends when the signal aborts or the store is
+   * hints with the newest seqs. Once it has begun it never fails, and it costs writers nothing. Ends when the signal aborts or the store is
    * closed; while a `next` is pending the process stays alive. Wrong arguments: `ERR_INVALID_ARGUMENT`.
    */
   changes(options?: ChangesOptions): AsyncIterableIterator<Change, undefined> {

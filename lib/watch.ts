@@ -4,8 +4,12 @@ import { reaches, type PendingEvent } from "./transaction"
 /** Event rows that one look takes in; what is left is looked at in the next turn of the event loop. */
 const ROWS = 10_000
 
-/** When to look again where the store's own connection is held to an older state, by a query or a raw BEGIN: in milliseconds. */
-const STALE_PAUSE = 20
+/**
+ * Milliseconds after which it is tried again where the store's own connection may not be read, shows an older state because
+ * of a query that is still open, or fails; then twice as long …
+ */
+const FIRST_PAUSE = 20
+const LONGEST_PAUSE = 1_000
 
 /**
  * Tells those who wait for it that the log has grown: by commits of this store, and by those of other stores, threads and
@@ -21,16 +25,17 @@ export class Watch {
   /** Through here the waiters have been told. */
   #position = 0
   #looking = false
-  /** Others have committed while a transaction was open here. */
-  #foreignDue = false
+  /** When what others committed is looked at again. */
+  #due: NodeJS.Timeout | undefined
+  #pause = FIRST_PAUSE
   #closed = false
 
   constructor(
     private readonly handle: Handle,
     /** Whether no transaction is open on the store's connection. */
     private readonly isIdle: () => boolean,
-    /** Called when others have committed. */
-    private readonly foreign: () => void,
+    /** Called when others have committed. False: it could not look at what, and is to be called again. */
+    private readonly foreign: () => boolean,
   ) {}
 
   /** Keeps watching until the answer is called. `ERR_SQLITE` where the file cannot be watched. */
@@ -48,7 +53,12 @@ export class Watch {
   /** Waits for commits to these aggregates, or to any. To be released. */
   waiter(aggregateIDs?: readonly string[]): Waiter {
     const release = this.need()
-    if (this.#byAggregate.size === 0 && this.#ofAll.size === 0) this.#position = native.lastPosition(this.handle)
+    try {
+      if (this.#byAggregate.size === 0 && this.#ofAll.size === 0) this.#position = native.lastPosition(this.handle)
+    } catch (error) {
+      release()
+      throw error
+    }
     const sets = aggregateIDs === undefined ? [this.#ofAll] : aggregateIDs.map((id) => this.#of(id))
     const waiter: Waiter = new Waiter(
       (held) => this.hold(held),
@@ -79,13 +89,16 @@ export class Watch {
 
   /** Resolves when it may, or when the signal aborts. */
   async settled(stopped: AbortSignal): Promise<void> {
-    while (!this.idle && !stopped.aborted) {
+    for (let pause = FIRST_PAUSE; !this.idle && !stopped.aborted; pause = longer(pause)) {
       await new Promise<void>((resolve) => {
         const resume = () => {
           this.#idling.delete(resume)
           stopped.removeEventListener("abort", resume)
+          clearTimeout(timer)
           resolve()
         }
+        // SQLite can end a transaction by itself, which nobody is told of.
+        const timer = setTimeout(resume, pause).unref()
         this.#idling.add(resume)
         stopped.addEventListener("abort", resume)
       })
@@ -95,7 +108,7 @@ export class Watch {
   /** After a commit of this store, with what it recorded, and at the end of any transaction of its connection. */
   notify(committed: readonly PendingEvent[]): void {
     for (const resume of this.#idling) resume()
-    if (this.#foreignDue) queueMicrotask(this.#foreign)
+    if (this.#due !== undefined) this.#foreignIn(0)
     if (this.#looking || this.#needs === 0) return
     if (this.#byAggregate.size === 0 && this.#ofAll.size === 0) return
     const reached = reaches(committed, this.#position, native.committedPosition(this.handle))
@@ -109,6 +122,11 @@ export class Watch {
     }
   }
 
+  /** Something could not be read: it is tried again in a while. */
+  again(): void {
+    if (this.#due === undefined && !this.#closed && this.#needs > 0) this.#foreignIn(this.#pause)
+  }
+
   close(): void {
     this.#closed = true
     this.#stop()
@@ -118,8 +136,9 @@ export class Watch {
 
   readonly #look = (): void => {
     this.#looking = false
-    if (this.#closed || this.#needs === 0 || !this.idle) return
+    if (this.#closed || this.#needs === 0) return
     try {
+      if (!this.idle) return
       const [through, done, ...moved] = native.moved(this.handle, this.#position, ROWS)
       this.#position = through
       this.#wake(moved.filter((_, at) => at % 2 === 0) as string[])
@@ -136,13 +155,30 @@ export class Watch {
   }
 
   readonly #foreign = (): void => {
+    clearTimeout(this.#due)
+    this.#due = undefined
     if (this.#closed || this.#needs === 0) return
-    this.#foreignDue = !this.idle
-    if (this.#foreignDue) return
+    if (this.#lookedAtForeign()) {
+      this.#pause = FIRST_PAUSE
+    } else {
+      this.#foreignIn(this.#pause)
+      this.#pause = longer(this.#pause)
+    }
+  }
+
+  /** False: it is to be tried again. */
+  #lookedAtForeign(): boolean {
     this.#look()
-    this.foreign()
-    if (native.watchedPosition(this.handle) <= native.lastPosition(this.handle)) return
-    setTimeout(this.#foreign, STALE_PAUSE).unref()
+    try {
+      return this.idle && this.foreign() && native.watchedPosition(this.handle) <= native.lastPosition(this.handle)
+    } catch {
+      return false
+    }
+  }
+
+  #foreignIn(pause: number): void {
+    clearTimeout(this.#due)
+    this.#due = setTimeout(this.#foreign, pause).unref()
   }
 
   #start(): void {
@@ -151,7 +187,9 @@ export class Watch {
   }
 
   #stop(): void {
-    if (this.#thread !== null) native.unwatch(this.handle, this.#thread)
+    clearTimeout(this.#due)
+    this.#due = undefined
+    if (this.#thread !== null) native.unwatch(this.#thread)
     this.#thread = null
   }
 
@@ -169,6 +207,10 @@ export class Watch {
   #wakeAll(): void {
     for (const waiters of [...this.#byAggregate.values(), this.#ofAll]) for (const waiter of waiters) waiter.wake()
   }
+}
+
+function longer(pause: number): number {
+  return Math.min(2 * pause, LONGEST_PAUSE)
 }
 
 /** One reader's wait: `reset`, then look, then `next`. So what comes between look and wait ends the wait at once. */

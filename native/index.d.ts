@@ -219,8 +219,8 @@ export declare function statementGet(handle: Handle, statement: Statement, param
 /** Runs a statement; answers how many rows it changed and the last rowid. */
 export declare function statementRun(handle: Handle, statement: Statement, parameters: unknown[], safeIntegers: boolean): [changes: number, lastInsertRowid: number | bigint]
 
-/** Ends the calls; again is nothing. */
-export declare function unwatch(handle: Handle, watch: Watch): void
+/** Ends the calls, without waiting for the thread; again is nothing. */
+export declare function unwatch(watch: Watch): void
 
 /**
  * Calls `callback`, on the event loop, each time others have committed more to the log than this store has looked at.

@@ -18,9 +18,9 @@ use crate::project::{self, Definitions};
 use crate::remove;
 use crate::run;
 use crate::statement::Prepared;
-use crate::tables::Names;
+use crate::tables::{self, Names};
 use crate::transaction::{Mode, State, Transactions};
-use crate::watch::{Ending, Watcher};
+use crate::watch::Watcher;
 
 /// What a run does besides recording.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +58,6 @@ pub(crate) struct Core {
     pub(crate) cursors: HashMap<u32, (Rc<Prepared>, Cursor)>,
     pub(crate) next_cursor: u32,
     pub(crate) watcher: Option<Watcher>,
-    pub(crate) unwatched: Option<Ending>,
     pub(crate) checkpointer: Option<Checkpointer>,
     pub(crate) transactions: Transactions,
     pub(crate) names: Names,
@@ -76,7 +75,6 @@ impl Core {
             cursors: HashMap::new(),
             next_cursor: 0,
             watcher: None,
-            unwatched: None,
             checkpointer,
             transactions: Transactions::default(),
             names: Names::default(),
@@ -143,6 +141,14 @@ impl Core {
         self.committed = self.transactions.take_position();
         if let Some(watcher) = &self.watcher {
             watcher.wrote(self.committed);
+        }
+    }
+
+    /// The last position that is committed, as far as this connection sees.
+    pub(crate) fn last_position(&self) -> Result<i64> {
+        match self.transactions.base() {
+            Some(before) => Ok(before),
+            None => tables::last_position(&self.connection),
         }
     }
 
@@ -243,17 +249,16 @@ impl Core {
     pub(crate) fn stamp(&mut self, aggregate_id: &str) -> Result<Stamped> {
         event::check_aggregate_id(aggregate_id, None)?;
         self.transactions.check(None, false)?;
-        let pending = match self.transactions.state() {
-            State::Ours => Some(self.transactions.add_pending(1)),
-            State::Raw => {
-                return Err(Error::InTransaction(
-                    "A raw BEGIN or SAVEPOINT is open; events are published in transactions that the store opens",
-                ));
-            }
-            _ => None,
-        };
+        if self.transactions.state() == State::Raw {
+            return Err(Error::InTransaction(
+                "A raw BEGIN or SAVEPOINT is open; events are published in transactions that the store opens",
+            ));
+        }
         let (id, created) = (self.ids.make(), run::now());
         let (after, position) = log::standing(&self.connection, aggregate_id)?;
+        // Last, so that nothing is counted that then fails.
+        let inside = self.transactions.state() == State::Ours;
+        let pending = inside.then(|| self.transactions.add_pending(1));
         Ok(Stamped { id, created, after, position, pending })
     }
 

@@ -146,11 +146,11 @@ pub fn read_committed(
         return Ok((last, true));
     }
     let mut statement = connection.cached(
-        "SELECT removed_at, removed_event FROM event_sequence
-         WHERE moved_at > ?1 AND removed_at > ?1 AND removed_event IS NOT NULL ORDER BY removed_at",
+        "SELECT removed_at, key FROM event_sequence
+         WHERE removed_event IS NOT NULL AND removed_at > ?1 ORDER BY removed_at LIMIT ?2",
     )?;
-    let mut rows = statement.query([after_position])?;
-    let mut next_tombstone = || -> Result<Option<(i64, String)>> {
+    let mut rows = statement.query((after_position, limit as i64))?;
+    let mut next_tombstone = || -> Result<Option<(i64, i64)>> {
         Ok(rows.next()?.map(|row| Ok::<_, rusqlite::Error>((row.get(0)?, row.get(1)?))).transpose()?)
     };
     let mut tombstone = next_tombstone()?;
@@ -165,7 +165,8 @@ pub fn read_committed(
     while more {
         let Some(row) = rows.next()? else { break };
         let position: i64 = row.get(6)?;
-        while more && let Some((at, json)) = tombstone.take_if(|(at, _)| *at < position) {
+        while more && let Some((at, key)) = tombstone.take_if(|(at, _)| *at < position) {
+            let json = tombstone_event(connection, key)?.unwrap_or_default();
             visit_tombstone(&json, at, visit)?;
             more = reached(at, json.len());
             tombstone = next_tombstone()?;
@@ -175,7 +176,8 @@ pub fn read_committed(
             more = reached(position, visit_row(connection, names, row, &aggregate_id, visit)?);
         }
     }
-    while more && let Some((at, json)) = tombstone {
+    while more && let Some((at, key)) = tombstone {
+        let json = tombstone_event(connection, key)?.unwrap_or_default();
         visit_tombstone(&json, at, visit)?;
         more = reached(at, json.len());
         tombstone = next_tombstone()?;
@@ -194,8 +196,8 @@ pub struct Moved {
     pub aggregates: Vec<(String, i64)>,
 }
 
-/// Looks for the aggregates that moved after a position, in at most `limit` event rows: whoever asks again from where
-/// it ends reads what is new, never history. What left no row is found by its own index.
+/// Looks for the aggregates that moved after a position, at most `limit` by their event rows and as many by an index of
+/// what left no row: whoever asks again from where it ends reads what is new, never history.
 pub fn moved(connection: &Connection, after_position: i64, limit: usize) -> Result<Moved> {
     let last = tables::last_position(connection)?;
     let mut moved = Moved { through: last, done: true, aggregates: Vec::new() };
@@ -204,28 +206,26 @@ pub fn moved(connection: &Connection, after_position: i64, limit: usize) -> Resu
     }
     let mut keys = Vec::new();
     let mut seen = FxHashSet::default();
-    let mut add = |key: i64| {
-        if seen.insert(key) {
-            keys.push(key);
+    // What moved in the rows that are looked at, then what moved without one and no further than they reach.
+    for sql in [
+        "SELECT position, aggregate FROM event WHERE position > ?1 AND position <= ?3 ORDER BY position LIMIT ?2",
+        "SELECT moved_at, key FROM event_sequence WHERE moved_at > ?1 AND moved_at <= ?3 ORDER BY moved_at LIMIT ?2",
+    ] {
+        let mut statement = connection.cached(sql)?;
+        let mut rows = statement.query((after_position, limit as i64, moved.through))?;
+        let (mut count, mut reached) = (0, moved.through);
+        while let Some(row) = rows.next()? {
+            (count, reached) = (count + 1, row.get(0)?);
+            let key: i64 = row.get(1)?;
+            if seen.insert(key) {
+                keys.push(key);
+            }
         }
-    };
-    let mut count = 0;
-    let mut newest =
-        connection.cached("SELECT position, aggregate FROM event WHERE position > ?1 ORDER BY position LIMIT ?2")?;
-    let mut rows = newest.query((after_position, limit as i64))?;
-    while let Some(row) = rows.next()? {
-        count += 1;
-        add(row.get(1)?);
         if count == limit {
-            moved.through = row.get(0)?;
-            moved.done = moved.through >= last;
+            moved.through = reached;
         }
     }
-    let mut rowless = connection.cached("SELECT key FROM event_sequence WHERE moved_at > ?1 AND moved_at <= ?2")?;
-    let mut rows = rowless.query((after_position, moved.through))?;
-    while let Some(row) = rows.next()? {
-        add(row.get(0)?);
-    }
+    moved.done = moved.through >= last;
     let mut statement = connection.cached("SELECT aggregate_id, seq FROM event_sequence WHERE key = ?1")?;
     for key in keys {
         moved.aggregates.extend(statement.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional()?);

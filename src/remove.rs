@@ -10,8 +10,9 @@ use crate::project::Definition;
 use crate::run;
 use crate::tables;
 
-/// Removes an aggregate, with or without a deletion event, inside the open transaction. Answers the position that it took,
-/// 0 where there was nothing to remove, and the event. An aggregate that was never known stays so, unless there is an event to tell.
+/// Removes an aggregate, with or without a deletion event, inside the open transaction. Answers the position that it
+/// took, 0 where there was nothing to remove, and the event. An aggregate that was never known stays so, unless there is
+/// an event to tell.
 pub fn remove(
     connection: &Connection,
     ids: &mut Ids,
@@ -24,7 +25,7 @@ pub fn remove(
             owner::check_writer(aggregate_id, &sequence, writer)?;
             if sequence.seq > sequence.removed_seq.unwrap_or(-1) {
                 let position = tables::next_position(connection)?;
-                erase(connection, sequence.key, sequence.seq, position, None)?;
+                erase(connection, sequence.key, sequence.seq, position, position, None)?;
                 return Ok((position, None));
             }
         }
@@ -35,13 +36,21 @@ pub fn remove(
     let recorded = run::stamped(ids, event, seq, tables::next_position(connection)?);
     let tombstone = run::as_stored(definition, event, &recorded).to_json();
     tables::update_seq(connection, sequence.key, seq)?;
-    erase(connection, sequence.key, seq, recorded.position, Some(&tombstone))?;
+    erase(connection, sequence.key, seq, recorded.position, recorded.position, Some(&tombstone))?;
     Ok((recorded.position, Some(recorded)))
 }
 
 /// Erases events and gaps up to `through` and writes the tombstone. The removal takes a position of its own, and the
-/// floor rises to it, so that no position of an erased event is used again and readers find what moved.
-pub fn erase(connection: &Connection, key: i64, through: i64, position: i64, event: Option<&str>) -> Result<()> {
+/// floor rises to it, so that no position of an erased event is used again and readers find what moved. `told_at` is where
+/// its event stands in the order of commits.
+pub fn erase(
+    connection: &Connection,
+    key: i64,
+    through: i64,
+    position: i64,
+    told_at: i64,
+    event: Option<&str>,
+) -> Result<()> {
     tables::move_without_row(connection, key, position)?;
     connection.cached("DELETE FROM event WHERE aggregate = ?1 AND seq <= ?2")?.execute((key, through))?;
     connection.cached("DELETE FROM event_gap WHERE aggregate = ?1 AND through <= ?2")?.execute((key, through))?;
@@ -50,6 +59,6 @@ pub fn erase(connection: &Connection, key: i64, through: i64, position: i64, eve
         .execute((key, through))?;
     connection
         .cached("UPDATE event_sequence SET removed_seq = ?2, removed_at = ?3, removed_event = ?4 WHERE key = ?1")?
-        .execute((key, through, position, event))?;
+        .execute((key, through, told_at, event))?;
     Ok(())
 }

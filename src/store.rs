@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -23,7 +24,7 @@ use crate::replay::apply::{Applied, Authority, Target};
 use crate::statement::{self, Prepared};
 use crate::tables;
 use crate::transaction::{Mode, State};
-use crate::watch::{Notify, Watcher};
+use crate::watch::{Notify, Stop, Watcher};
 
 /// A store or, without a log, a plain connection.
 pub struct Store {
@@ -107,7 +108,7 @@ impl Store {
                 return Err(Error::InTransaction("The store cannot be closed inside a transaction"));
             }
         }
-        // Cursors, then the checkpoint thread with its connection, then this one: the last to close cleans up the WAL.
+        // Cursors, then the threads with their connections, then this one: the last to close cleans up the WAL.
         *guard = None;
         Ok(())
     }
@@ -274,10 +275,7 @@ impl Store {
 
     /// The last position in the log that is committed, as far as this connection sees.
     pub fn last_position(&self) -> Result<i64> {
-        self.with_log(|core| match core.transactions.base() {
-            Some(before) => Ok(before),
-            None => tables::last_position(&core.connection),
-        })
+        self.with_log(|core| core.last_position())
     }
 
     /// The last position of this store's last commit; 0 where something was taken back in it.
@@ -304,25 +302,17 @@ impl Store {
 
     /// Starts the thread that calls `notify` when another connection has committed to the log. `false`: it needs none,
     /// since in memory there are no others.
-    pub fn watch(&self, notify: Notify) -> Result<bool> {
+    pub fn watch(&self, notify: Notify) -> Result<Option<Arc<Stop>>> {
         self.with(|core| {
             if core.connection.is_memory() {
-                return Ok(false);
+                return Ok(None);
             }
-            // One thread a store: an earlier one, which has long been told to, ends first.
-            (core.watcher, core.unwatched) = (None, None);
-            core.watcher = Some(Watcher::start(&core.connection, notify)?);
-            Ok(true)
+            // One thread a store: an earlier one, which has been told to, ends first.
+            core.watcher = None;
+            let known = core.last_position()?;
+            let watcher = core.watcher.insert(Watcher::start(&core.connection, known, notify)?);
+            Ok(Some(watcher.stop()))
         })
-    }
-
-    /// Stops it, without waiting until it has ended; again is nothing.
-    pub fn unwatch(&self) {
-        if let Some(core) = self.core.try_lock().as_deref_mut().and_then(Option::as_mut)
-            && let Some(watcher) = core.watcher.take()
-        {
-            core.unwatched = Some(watcher.stop());
-        }
     }
 
     /// The last position that the watcher has seen; 0 where there is none.

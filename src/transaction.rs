@@ -94,9 +94,9 @@ impl Transactions {
         }
     }
 
-    /// The last position before the open transaction, where that is not the last one to be seen.
+    /// The last position before the open transaction, where that is not the last one to be seen. A raw one takes none.
     pub fn base(&self) -> Option<i64> {
-        if self.frames.is_empty() { None } else { self.base }
+        self.base.filter(|_| self.frames.first().is_some_and(|root| root.ours))
     }
 
     /// After the outermost commit: the last position that it made public, 0 where that is not certain.

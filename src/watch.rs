@@ -10,13 +10,16 @@ mod bell;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::connection::{Connection, OpenOptions};
 use crate::error::{Error, Result};
 use crate::tables;
 use bell::{Bell, Rung};
+
+pub use bell::Stop;
 
 /// Called on the thread each time there is more in the log than the store has written or was told of.
 pub type Notify = Box<dyn Fn() + Send>;
@@ -31,11 +34,15 @@ const FIRST_PAUSE: Duration = Duration::from_micros(250);
 /// However much is written, two looks are this far apart.
 const LEAST_DISTANCE: Duration = Duration::from_millis(1);
 
+/// While looks fail, the store is called after this long, then after twice as long …: it meets the error where it can be
+/// told, and a look that fails for a moment only is nobody's business.
+const FIRST_ALARM: Duration = Duration::from_secs(1);
+const LONGEST_ALARM: Duration = Duration::from_secs(30);
+
 /// The thread of one store.
 pub struct Watcher {
     shared: Arc<Shared>,
-    bell: Arc<Bell>,
-    thread: Option<JoinHandle<()>>,
+    stop: Arc<Stop>,
 }
 
 #[derive(Default)]
@@ -44,38 +51,50 @@ struct Shared {
     written: AtomicI64,
     /// The last position that the thread has seen.
     position: AtomicI64,
+    /// The thread's connection is closed.
+    closed: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl Watcher {
-    /// Opens a second connection to the file of `store`, and starts the thread.
-    pub fn start(store: &Connection, notify: Notify) -> Result<Self> {
-        Self::start_with(store, notify, true)
+    /// Opens a second connection to the file of `store`, and starts the thread. `known`: the last position that the store
+    /// can see.
+    pub fn start(store: &Connection, known: i64, notify: Notify) -> Result<Self> {
+        Self::start_with(store, known, notify, true)
     }
 
     /// The same without the kernel's help, as on systems where it offers none.
     #[doc(hidden)]
-    pub fn start_polling(store: &Connection, notify: Notify) -> Result<Self> {
-        Self::start_with(store, notify, false)
+    pub fn start_polling(store: &Connection, known: i64, notify: Notify) -> Result<Self> {
+        Self::start_with(store, known, notify, false)
     }
 
-    fn start_with(store: &Connection, notify: Notify, listen: bool) -> Result<Self> {
+    fn start_with(store: &Connection, known: i64, notify: Notify, listen: bool) -> Result<Self> {
         let path = store.path().to_owned();
         let connection =
             Connection::open_beside(&OpenOptions { path, readonly: true, full: false, busy_timeout: PATIENCE })?;
         // The first look opens the WAL, so that its file is there to be listened to.
-        let position = tables::last_position(&connection)?;
-        let bell = Arc::new(Bell::new(if listen { connection.wal_path() } else { None }));
-        let shared = Arc::new(Shared { written: AtomicI64::new(position), position: AtomicI64::new(position) });
+        tables::last_position(&connection)?;
+        let stop = Arc::new(Stop::new());
+        let mut bell = Bell::new(Arc::clone(&stop), if listen { connection.wal_path() } else { None });
+        let shared = Arc::new(Shared { written: AtomicI64::new(known), ..Shared::default() });
         let thread = std::thread::Builder::new().name("syncline-watch".to_owned());
         let thread = thread.spawn({
-            let (shared, bell) = (Arc::clone(&shared), Arc::clone(&bell));
-            move || watch(&connection, &shared, &bell, &notify)
+            let shared = Arc::clone(&shared);
+            move || {
+                watch(&connection, &shared, &mut bell, &notify);
+                drop(connection);
+                *shared.closed.lock() = true;
+                shared.changed.notify_all();
+                // The function and the bell go here too, since letting go of inotify can take the kernel milliseconds.
+                drop((notify, bell));
+            }
         });
-        let thread = thread.map_err(|error| Error::Sqlite {
+        thread.map_err(|error| Error::Sqlite {
             message: format!("Cannot start the thread that watches \"{}\": {error}", store.path()),
             sqlite_code: "SQLITE_NOMEM".to_owned(),
         })?;
-        Ok(Watcher { shared, bell, thread: Some(thread) })
+        Ok(Watcher { shared, stop })
     }
 
     /// The store has committed through `position`, and looks for itself at what others committed before that.
@@ -87,43 +106,35 @@ impl Watcher {
     pub fn position(&self) -> i64 {
         self.shared.position.load(Ordering::Relaxed)
     }
-}
 
-impl Watcher {
-    /// Ends the thread, and does not wait for that: dropping what this answers does.
-    pub fn stop(mut self) -> Ending {
-        self.bell.stop();
-        Ending(self.thread.take())
+    /// What ends the thread, from wherever it is called, without waiting for it.
+    pub fn stop(&self) -> Arc<Stop> {
+        Arc::clone(&self.stop)
     }
 }
 
+/// Ends the thread and waits until its connection is closed.
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.bell.stop();
-        drop(Ending(self.thread.take()));
-    }
-}
-
-/// A thread that has been told to end. Its connection is closed once this is dropped.
-pub struct Ending(Option<JoinHandle<()>>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        if let Some(thread) = self.0.take() {
-            let _ = thread.join();
+        self.stop.ring();
+        let mut closed = self.shared.closed.lock();
+        while !*closed {
+            self.shared.changed.wait(&mut closed);
         }
     }
 }
 
-fn watch(connection: &Connection, shared: &Shared, bell: &Bell, notify: &Notify) {
+fn watch(connection: &Connection, shared: &Shared, bell: &mut Bell, notify: &Notify) {
     let mut version = None;
     let mut told = 0;
     let mut pause = FIRST_PAUSE;
+    let mut alarm: Option<(Instant, Duration)> = None;
     loop {
         let looked = Instant::now();
         match look(connection, &mut version) {
-            Ok(None) => {}
+            Ok(None) => alarm = None,
             Ok(Some(position)) => {
+                alarm = None;
                 shared.position.store(position, Ordering::Relaxed);
                 // The store may write on meanwhile; then the call finds nothing, which is harmless.
                 if position > shared.written.load(Ordering::Relaxed).max(told) {
@@ -132,9 +143,15 @@ fn watch(connection: &Connection, shared: &Shared, bell: &Bell, notify: &Notify)
                 }
                 pause = FIRST_PAUSE;
             }
-            // What cannot be read here cannot be read there either: the store meets the error where it can be reported.
-            Err(_) if pause >= bell.longest_pause() => notify(),
-            Err(_) => version = None,
+            Err(_) => match alarm {
+                None => alarm = Some((looked + FIRST_ALARM, FIRST_ALARM)),
+                Some((due, after)) if looked >= due => {
+                    let after = (after * 2).min(LONGEST_ALARM);
+                    alarm = Some((looked + after, after));
+                    notify();
+                }
+                Some(_) => {}
+            },
         }
         match bell.wait(pause) {
             Rung::Stop => return,
@@ -149,11 +166,13 @@ fn watch(connection: &Connection, shared: &Shared, bell: &Bell, notify: &Notify)
     }
 }
 
-/// The last position in the log, if anybody has committed since the last look.
+/// The last position in the log, if anybody has committed since the last look that succeeded.
 fn look(connection: &Connection, version: &mut Option<i64>) -> Result<Option<i64>> {
     let found: i64 = connection.cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-    if version.replace(found) == Some(found) {
+    if *version == Some(found) {
         return Ok(None);
     }
-    tables::last_position(connection).map(Some)
+    let position = tables::last_position(connection)?;
+    *version = Some(found);
+    Ok(Some(position))
 }

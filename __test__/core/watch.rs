@@ -42,13 +42,16 @@ impl Scene {
         self.store.commit().unwrap();
     }
 
-    fn watch(&self, start: fn(&Connection, Notify) -> syncline::error::Result<Watcher>) -> (Watcher, Receiver<()>) {
+    fn watch(
+        &self,
+        start: fn(&Connection, i64, Notify) -> syncline::error::Result<Watcher>,
+    ) -> (Watcher, Receiver<()>) {
         let (sender, receiver) = channel();
         let reader = Connection::open(&self.options).unwrap();
         let notify: Notify = Box::new(move || {
             let _ = sender.send(());
         });
-        (start(&reader, notify).unwrap(), receiver)
+        (start(&reader, self.store.last_position().unwrap(), notify).unwrap(), receiver)
     }
 }
 
@@ -57,7 +60,7 @@ fn event(aggregate_id: &str) -> NewEvent<'_> {
     NewEvent { definition: 0, aggregate_id, data: "{}", metadata, created, expected_seq, owner }
 }
 
-const STARTS: [fn(&Connection, Notify) -> syncline::error::Result<Watcher>; 2] =
+const STARTS: [fn(&Connection, i64, Notify) -> syncline::error::Result<Watcher>; 2] =
     [Watcher::start, Watcher::start_polling];
 
 #[test]

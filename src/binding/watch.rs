@@ -12,12 +12,13 @@ use napi_derive::napi;
 use super::coded_error::OrThrow;
 use super::store::Handle;
 use super::value::{EventList, Maker, Raw};
+use crate::watch::Stop;
 
 /// Weak: it keeps no process alive by itself. A queue of one: a call that waits already says all that a second one would.
 type Waker = ThreadsafeFunction<(), (), (), Status, false, true, 1>;
 
-/// The function that a store's watching thread calls, until it is unwatched.
-pub type WatchHandle = External<RefCell<Option<Arc<Waker>>>>;
+/// The function that a store's watching thread calls, and what stops the thread, until it is unwatched.
+pub type WatchHandle = External<RefCell<Option<(Arc<Waker>, Arc<Stop>)>>>;
 
 /// Calls `callback`, on the event loop, each time others have committed more to the log than this store has looked at.
 /// `null` in memory, where there are no others.
@@ -39,22 +40,24 @@ pub fn watch(
     let notify = Box::new(move || {
         calling.call((), ThreadsafeFunctionCallMode::NonBlocking);
     });
-    Ok(handle.watch(notify).or_throw(env)?.then(|| External::new(RefCell::new(Some(waker)))))
+    let stop = handle.watch(notify).or_throw(env)?;
+    Ok(stop.map(|stop| External::new(RefCell::new(Some((waker, stop))))))
 }
 
-/// Ends the calls; again is nothing.
+/// Ends the calls, without waiting for the thread; again is nothing.
 #[napi(catch_unwind)]
-pub fn unwatch(#[napi(ts_arg_type = "Handle")] handle: &Handle, #[napi(ts_arg_type = "Watch")] watch: &WatchHandle) {
-    handle.unwatch();
-    // Not left to the garbage collector: it is a handle of the event loop.
-    watch.take();
+pub fn unwatch(#[napi(ts_arg_type = "Watch")] watch: &WatchHandle) {
+    // The function is not left to the garbage collector: it is a handle of the event loop.
+    if let Some((_, stop)) = watch.take() {
+        stop.ring();
+    }
 }
 
 /// Whether the process stays alive for the next call.
 #[napi(catch_unwind)]
 pub fn watch_hold(env: &Env, #[napi(ts_arg_type = "Watch")] watch: &WatchHandle, hold: bool) {
     let watch = watch.borrow();
-    let Some(watch) = watch.as_ref().filter(|watch| !watch.aborted()) else { return };
+    let Some((watch, _)) = watch.as_ref().filter(|(watch, _)| !watch.aborted()) else { return };
     let change = if hold { sys::napi_ref_threadsafe_function } else { sys::napi_unref_threadsafe_function };
     // SAFETY: the function has not been finalized, which only this thread's environment could do.
     #[allow(unsafe_code)]

@@ -62,9 +62,19 @@ pub struct Target<'a> {
 /// What an item comes to.
 enum Verdict {
     Duplicate,
-    Event { definition: usize },
-    Gap { after: i64, through: i64 },
-    Removed { seq: i64, definition: Option<usize> },
+    Event {
+        definition: usize,
+    },
+    Gap {
+        after: i64,
+        through: i64,
+    },
+    /// `held`: the position of the deletion event, where that came by itself before.
+    Removed {
+        seq: i64,
+        definition: Option<usize>,
+        held: Option<i64>,
+    },
 }
 
 impl Batch {
@@ -144,18 +154,19 @@ impl Batch {
                 if *seq <= removed {
                     return Ok(Some(Verdict::Duplicate));
                 }
-                let held = progress.sequence.as_ref().filter(|sequence| *seq <= sequence.seq);
-                let definition = match (event, held) {
-                    (None, _) => None,
-                    // The deletion event came by itself before, and was projected then.
-                    (Some(event), Some(sequence))
-                        if compare(connection, target.names, &self.source, sequence, event, index)? =>
-                    {
-                        None
+                let sequence = progress.sequence.as_ref().filter(|sequence| *seq <= sequence.seq);
+                let held = match (event, sequence) {
+                    (Some(event), Some(sequence)) => {
+                        compare(connection, target.names, &self.source, sequence, event, index)?
                     }
-                    (Some(event), _) => Some(projectable(target.definitions, event, index)?),
+                    _ => None,
                 };
-                Verdict::Removed { seq: *seq, definition }
+                let definition = match event {
+                    // One that came by itself before was projected then.
+                    Some(event) if held.is_none() => Some(projectable(target.definitions, event, index)?),
+                    _ => None,
+                };
+                Verdict::Removed { seq: *seq, definition, held }
             }
             Item::Event(event) if event.seq <= last => {
                 let sequence = progress.sequence.as_ref().expect("an aggregate with a seq has a row");
@@ -194,10 +205,12 @@ impl Batch {
                 sequence.seq = through;
                 (None, position)
             }
-            Verdict::Removed { seq, definition } => {
+            Verdict::Removed { seq, definition, held } => {
                 let position = take_position(&mut self.next_position, connection)?;
                 let tombstone = event_of(item).map(|event| event.to_json(&self.source));
-                remove::erase(connection, sequence.key, seq, position, tombstone.as_deref())?;
+                // A deletion event keeps its place, so that nobody is told of it twice.
+                let told_at = held.unwrap_or(position);
+                remove::erase(connection, sequence.key, seq, position, told_at, tombstone.as_deref())?;
                 (sequence.seq, sequence.removed_seq) = (sequence.seq.max(seq), Some(seq));
                 (definition, position)
             }
@@ -280,7 +293,8 @@ fn projectable(definitions: &Definitions, event: &EventItem, index: usize) -> Re
     }
 }
 
-/// A seq that is known already must hold the same event, unless it went with a gap or a removal. `true`: it is held.
+/// A seq that is known already must hold the same event, unless it went with a gap or a removal. Answers its
+/// position where it is held.
 fn compare(
     connection: &Connection,
     names: &mut Names,
@@ -288,15 +302,17 @@ fn compare(
     sequence: &Sequence,
     event: &EventItem,
     index: usize,
-) -> Result<bool> {
-    let mut statement = connection.cached("SELECT id, type, data FROM event WHERE aggregate = ?1 AND seq = ?2")?;
-    let stored: Option<(String, i64, String)> =
-        statement.query_row((sequence.key, event.seq), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
-    let Some((id, type_key, data)) = stored else {
+) -> Result<Option<i64>> {
+    let mut statement =
+        connection.cached("SELECT id, type, data, position FROM event WHERE aggregate = ?1 AND seq = ?2")?;
+    let stored: Option<(String, i64, String, i64)> = statement
+        .query_row((sequence.key, event.seq), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()?;
+    let Some((id, type_key, data, position)) = stored else {
         let gone = sequence.removed_seq.is_some_and(|removed| event.seq <= removed)
             || tables::in_gap(connection, sequence.key, event.seq)?;
         return if gone {
-            Ok(false)
+            Ok(None)
         } else {
             let (aggregate_id, seq) = (&event.aggregate_id, event.seq);
             Err(Error::Corrupt(format!("Aggregate \"{aggregate_id}\" has lost the event at seq {seq}")))
@@ -309,7 +325,7 @@ fn compare(
     } else if !payload::same_value(&data, event.data.of(source)) {
         "data"
     } else {
-        return Ok(true);
+        return Ok(Some(position));
     };
     Err(Error::ReplayDiverged {
         aggregate_id: event.aggregate_id.to_string(),

@@ -1,7 +1,7 @@
 -- One row an aggregate, in order of creation. seq is the last one given, -1 where only a claim was made.
--- removed_* is the tombstone: through which seq history was erased, at which position, and the deletion event
--- (a serialized event as JSON text) that told why. moved_at is the last position at which the aggregate moved without
--- leaving an event row: a removal, or a gap.
+-- removed_* is the tombstone: through which seq history was erased, the deletion event (a serialized event as JSON text)
+-- that told why, and the position of the removal or, where the deletion event had been there by itself before, of that.
+-- moved_at is the last position at which the aggregate moved without leaving an event row: a removal, or a gap.
 CREATE TABLE event_sequence (
   key INTEGER PRIMARY KEY,
   aggregate_id TEXT NOT NULL UNIQUE,

@@ -1,6 +1,6 @@
 //! When the watching thread looks again: when the WAL file was written, when its pause is over, or when it shall stop.
 
-pub use system::Bell;
+pub use system::{Bell, Stop};
 
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub enum Rung {
 mod system {
     use std::mem::MaybeUninit;
     use std::path::PathBuf;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
@@ -35,75 +36,86 @@ mod system {
     /// A commit is then seen 5 ms later on the average, for about a thousandth of a core.
     const POLLING_PAUSE: Duration = Duration::from_millis(10);
 
+    /// Ends the thread that waits for the bell.
+    pub struct Stop {
+        rung: AtomicBool,
+        /// `None` where it was refused: then the pauses are short, and `rung` is read after each.
+        wake: Option<OwnedFd>,
+    }
+
+    impl Stop {
+        /// Not rung yet.
+        pub fn new() -> Self {
+            let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
+            Stop { rung: AtomicBool::new(false), wake }
+        }
+
+        /// Ends the wait, and every later one.
+        pub fn ring(&self) {
+            self.rung.store(true, Ordering::Relaxed);
+            if let Some(wake) = &self.wake {
+                // It can only be full, and then it wakes already.
+                let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
+            }
+        }
+    }
+
+    /// What the thread waits for.
     pub struct Bell {
-        /// `None` where even an eventfd was refused: then the pauses are short, and `stopped` is read after each.
-        end: Option<OwnedFd>,
-        stopped: AtomicBool,
+        stop: Arc<Stop>,
+        /// `None` where nothing tells of writes.
         writes: Option<OwnedFd>,
-        deaf: AtomicBool,
     }
 
     impl Bell {
         /// Listens for writes to the file, if there is one.
-        pub fn new(wal: Option<PathBuf>) -> Self {
-            let end = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
-            let writes = wal.filter(|_| end.is_some()).and_then(|wal| {
+        pub fn new(stop: Arc<Stop>, wal: Option<PathBuf>) -> Self {
+            let writes = wal.filter(|_| stop.wake.is_some()).and_then(|wal| {
                 let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
                 let of_interest = WatchFlags::MODIFY | WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
                 inotify::add_watch(&fd, wal, of_interest).ok()?;
                 Some(fd)
             });
-            Bell { end, stopped: AtomicBool::new(false), deaf: AtomicBool::new(writes.is_none()), writes }
+            Bell { stop, writes }
         }
 
         /// The longest pause between two looks.
         pub fn longest_pause(&self) -> Duration {
-            if self.deaf.load(Ordering::Relaxed) { POLLING_PAUSE } else { LISTENING_PAUSE }
-        }
-
-        /// Ends the wait, and every later one.
-        pub fn stop(&self) {
-            self.stopped.store(true, Ordering::Relaxed);
-            if let Some(end) = &self.end {
-                let _ = rustix::io::write(end, &1u64.to_ne_bytes());
-            }
+            if self.writes.is_some() { LISTENING_PAUSE } else { POLLING_PAUSE }
         }
 
         /// Waits for a write, for the end, or for so long.
-        pub fn wait(&self, pause: Duration) -> Rung {
-            let Some(end) = &self.end else {
+        pub fn wait(&mut self, pause: Duration) -> Rung {
+            let Some(wake) = &self.stop.wake else {
                 std::thread::sleep(pause);
                 return self.silence();
             };
-            let mut fds = vec![PollFd::new(end, PollFlags::IN)];
-            let writes = self.writes.as_ref().filter(|_| !self.deaf.load(Ordering::Relaxed));
-            fds.extend(writes.map(|fd| PollFd::new(fd, PollFlags::IN)));
+            let mut fds = vec![PollFd::new(wake, PollFlags::IN)];
+            fds.extend(self.writes.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
             let timeout = Timespec { tv_sec: pause.as_secs() as i64, tv_nsec: pause.subsec_nanos().into() };
             // A signal that interrupts the wait is a pause that ended early.
             let rung = poll(&mut fds, Some(&timeout)).is_ok_and(|rung| rung > 0);
-            match writes {
-                Some(fd) if rung && self.silence() != Rung::Stop => {
-                    self.drain(fd);
-                    Rung::Written
-                }
-                _ => self.silence(),
-            }
+            if rung && self.silence() != Rung::Stop && self.drain() { Rung::Written } else { self.silence() }
         }
 
         fn silence(&self) -> Rung {
-            if self.stopped.load(Ordering::Relaxed) { Rung::Stop } else { Rung::Silence }
+            if self.stop.rung.load(Ordering::Relaxed) { Rung::Stop } else { Rung::Silence }
         }
 
-        /// Takes in what is told. A file that is gone will tell nothing more.
-        fn drain(&self, fd: &OwnedFd) {
+        /// Takes in what is told; `false` for nothing. A file that is gone will tell nothing more.
+        fn drain(&mut self) -> bool {
+            let Some(fd) = &self.writes else { return false };
             let mut buffer = [MaybeUninit::uninit(); 1024];
             let mut told = inotify::Reader::new(fd, &mut buffer);
-            let gone = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED | ReadFlags::UNMOUNT;
+            let mut gone = false;
             while let Ok(event) = told.next() {
-                if event.events().intersects(gone) {
-                    self.deaf.store(true, Ordering::Relaxed);
-                }
+                let flags = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED | ReadFlags::UNMOUNT;
+                gone |= event.events().intersects(flags);
             }
+            if gone {
+                self.writes = None;
+            }
+            true
         }
     }
 }
@@ -112,6 +124,7 @@ mod system {
 #[cfg(not(target_os = "linux"))]
 mod system {
     use std::path::PathBuf;
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use parking_lot::{Condvar, Mutex};
@@ -121,16 +134,35 @@ mod system {
     /// A commit is then seen 5 ms later on the average, for about a thousandth of a core.
     const POLLING_PAUSE: Duration = Duration::from_millis(10);
 
+    /// Ends the thread that waits for the bell.
     #[derive(Default)]
-    pub struct Bell {
-        stopped: Mutex<bool>,
+    pub struct Stop {
+        rung: Mutex<bool>,
         changed: Condvar,
+    }
+
+    impl Stop {
+        /// Not rung yet.
+        pub fn new() -> Self {
+            Stop::default()
+        }
+
+        /// Ends the wait, and every later one.
+        pub fn ring(&self) {
+            *self.rung.lock() = true;
+            self.changed.notify_all();
+        }
+    }
+
+    /// What the thread waits for.
+    pub struct Bell {
+        stop: Arc<Stop>,
     }
 
     impl Bell {
         /// Listens for nothing.
-        pub fn new(_: Option<PathBuf>) -> Self {
-            Bell::default()
+        pub fn new(stop: Arc<Stop>, _: Option<PathBuf>) -> Self {
+            Bell { stop }
         }
 
         /// The longest pause between two looks.
@@ -138,18 +170,12 @@ mod system {
             POLLING_PAUSE
         }
 
-        /// Ends the wait, and every later one.
-        pub fn stop(&self) {
-            *self.stopped.lock() = true;
-            self.changed.notify_all();
-        }
-
         /// Waits for the end, or for so long.
-        pub fn wait(&self, pause: Duration) -> Rung {
+        pub fn wait(&mut self, pause: Duration) -> Rung {
             let until = Instant::now() + pause;
-            let mut stopped = self.stopped.lock();
-            while !*stopped {
-                if self.changed.wait_until(&mut stopped, until).timed_out() {
+            let mut rung = self.stop.rung.lock();
+            while !*rung {
+                if self.stop.changed.wait_until(&mut rung, until).timed_out() {
                     return Rung::Silence;
                 }
             }
