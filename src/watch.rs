@@ -75,7 +75,7 @@ impl Watcher {
             Connection::open_beside(&OpenOptions { path, readonly: true, full: false, busy_timeout: PATIENCE })?;
         // The first look opens the WAL, so that its file is there to be listened to.
         tables::last_position(&connection)?;
-        let stop = Arc::new(Stop::new());
+        let stop = Arc::<Stop>::default();
         let mut bell = Bell::new(Arc::clone(&stop), if listen { connection.wal_path() } else { None });
         let shared = Arc::new(Shared { written: AtomicI64::new(known), ..Shared::default() });
         let thread = std::thread::Builder::new().name("syncline-watch".to_owned());

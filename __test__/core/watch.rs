@@ -60,8 +60,9 @@ fn event(aggregate_id: &str) -> NewEvent<'_> {
     NewEvent { definition: 0, aggregate_id, data: "{}", metadata, created, expected_seq, owner }
 }
 
-const STARTS: [fn(&Connection, i64, Notify) -> syncline::error::Result<Watcher>; 2] =
-    [Watcher::start, Watcher::start_polling];
+type Start = fn(&Connection, i64, Notify) -> syncline::error::Result<Watcher>;
+
+const STARTS: [Start; 2] = [Watcher::start, Watcher::start_polling];
 
 #[test]
 fn a_commit_is_noticed_and_what_the_store_wrote_is_not_told() {

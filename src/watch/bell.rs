@@ -43,13 +43,15 @@ mod system {
         wake: Option<OwnedFd>,
     }
 
-    impl Stop {
+    impl Default for Stop {
         /// Not rung yet.
-        pub fn new() -> Self {
+        fn default() -> Self {
             let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
             Stop { rung: AtomicBool::new(false), wake }
         }
+    }
 
+    impl Stop {
         /// Ends the wait, and every later one.
         pub fn ring(&self) {
             self.rung.store(true, Ordering::Relaxed);
@@ -142,11 +144,6 @@ mod system {
     }
 
     impl Stop {
-        /// Not rung yet.
-        pub fn new() -> Self {
-            Stop::default()
-        }
-
         /// Ends the wait, and every later one.
         pub fn ring(&self) {
             *self.rung.lock() = true;
