@@ -4,7 +4,7 @@
 
 const assert = require("node:assert/strict")
 const { describe, test } = require("node:test")
-const { turns } = require("./stores.js")
+const { openNotes, turns } = require("./stores.js")
 const { logged, named, openTogether, reading, until } = require("./streaming.js")
 
 const DATABASE = { scope: "database" }
@@ -88,6 +88,52 @@ describe("the stream's regressions", () => {
       see(store)
     })
     assert.deepEqual(heard, ["a0@1", "a1@2"])
+  })
+
+  test("mistake 4: more ephemeral events than can wait fail no transaction, and are told of", () => {
+    const { given, path, other, heard, see } = together()
+    const errors = []
+    const { Seen, Delta } = given
+    const store = openNotes(given, { path, onListenerError: ({ code }) => errors.push(code) })
+    store.subscribeAll((event) => heard.push(named(event)), DATABASE)
+    for (let n = 0; n < 300; n++) see(other)
+    store.transaction(() => {
+      for (let n = 0; n < 150_000; n++) store.publish(Delta, { noteID: "b" })
+      store.run(Seen, { noteID: "b" })
+    })
+    assert.equal(store.sequence("b"), 0)
+    assert.deepEqual(errors, ["ERR_OVERFLOW"])
+  })
+
+  test("every overflow is told of, also after the last listener of the database left while it was behind", async () => {
+    const errors = []
+    const pending = []
+    const convertEvent = () => new Promise((resolve) => pending.push(resolve))
+    const { given, stores } = openTogether(2, { convertEvent, onListenerError: ({ code }) => errors.push(code) })
+    const [store, other] = stores
+    const leave = store.subscribeAll(() => {}, DATABASE)
+    for (let n = 0; n < 300; n++) other.run(given.Seen, { noteID: "a" })
+    store.run(given.Seen, { noteID: "b" })
+    leave()
+    store.subscribeAll(() => {})
+    for (const count of [1, 2]) {
+      for (let n = 0; n < 10_050; n++) store.publish(given.Delta, { noteID: "b" })
+      assert.equal(errors.length, count)
+      for (let answered = 0; answered < pending.length; await turns(3)) {
+        while (answered < pending.length) pending[answered++]()
+      }
+    }
+  })
+
+  test("closing the store at synced ends a log without follow, without an error", async () => {
+    const { store, see } = together()
+    see(store)
+    const items = []
+    for await (const item of store.log({ aggregateID: "a" })) {
+      items.push(logged(item))
+      if (item.kind === "synced") store.close()
+    }
+    assert.deepEqual(items, [0, "synced"])
   })
 
   test("what cannot be read is told, ends nothing, and is heard once it can be read again", async () => {

@@ -73,6 +73,7 @@ export class CatchUp {
     this.#behind = true
   }
 
+  /** Whether these events follow on what was given, with nothing of others in between; then they are given. */
   #follows(local: readonly Delivery[], last: number): boolean {
     const reached = reaches(local, this.#position, last)
     if (reached < 0) return false
@@ -83,6 +84,7 @@ export class CatchUp {
   /** A page of the log in the order of positions, with own events in their places. */
   #read(local: readonly Delivery[]): Delivery[] {
     const [page, through, done] = native.committed(this.handle, this.#position, ROWS)
+    const found = Array.from({ length: eventCount(page) }, (_, index) => pageEvent(page, index))
     const own = [...this.#held.splice(0), ...local]
     const deliveries: Delivery[] = []
     let next = 0
@@ -90,12 +92,11 @@ export class CatchUp {
     const giveBelow = (position: number) => {
       while (next < own.length && (own[next] as Delivery).position < position) deliveries.push(own[next++] as Delivery)
     }
-    for (let index = 0; index < eventCount(page); index++) {
-      const found = pageEvent(page, index)
-      giveBelow(found.position)
-      const itself = own[next]?.recorded && own[next]?.position === found.position ? own[next++] : undefined
+    for (const event of found) {
+      giveBelow(event.position)
+      const itself = own[next]?.recorded && own[next]?.position === event.position ? own[next++] : undefined
       deliveries.push(
-        itself ?? { ...found, recorded: true, publish: false, toProcess: false, toDatabase: true, call: 0 },
+        itself ?? { ...event, recorded: true, publish: false, toProcess: false, toDatabase: true, call: 0 },
       )
     }
     giveBelow(done ? Infinity : through + 1)
@@ -107,7 +108,9 @@ export class CatchUp {
 
   /** While the log is still to be read: at once for the one kind of listeners, from the log or later for the other. */
   #aside(own: readonly Delivery[]): Delivery[] {
-    for (const event of own) if (!event.recorded) this.#held.push({ ...event, toProcess: false })
+    for (const event of own) {
+      if (!event.recorded) this.#held.push(event.toProcess ? { ...event, toProcess: false } : event)
+    }
     return own.filter(({ toProcess }) => toProcess).map((event) => ({ ...event, toDatabase: false }))
   }
 }

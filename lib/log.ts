@@ -34,6 +34,8 @@ interface Reading {
   readonly aggregateID: string
   readonly after: number
   readonly follow: boolean
+  /** The present has been reached. */
+  synced: boolean
 }
 
 /** What following needs of a store. */
@@ -51,11 +53,12 @@ export function log(context: FollowContext, options: LogOptions): AsyncIterableI
     aggregateID: checkAggregateID(given.aggregateID),
     after: given.after === undefined ? -1 : checkInteger("after", given.after, -1),
     follow: checkBoolean("follow", given.follow, false),
+    synced: false,
   }
   // Asked before each item: how far a log goes on may not depend on where its pages end.
   const ended = () => {
     if (!transactions.closed) return false
-    if (!reading.follow) transactions.assertOpen()
+    if (!reading.follow && !reading.synced) transactions.assertOpen()
     return true
   }
   return new Pulled((stopped) => pagesOf(context, reading, stopped), signal, ended)
@@ -63,15 +66,16 @@ export function log(context: FollowContext, options: LogOptions): AsyncIterableI
 
 async function* pagesOf(
   { handle, transactions, watch }: FollowContext,
-  { aggregateID, after, follow }: Reading,
+  reading: Reading,
   stopped: AbortSignal,
 ): AsyncGenerator<LogItem[], undefined> {
+  const { aggregateID, after, follow } = reading
   // Registered before anything is read: what is committed from here on ends the wait.
   const waiter = follow ? watch.waiter([aggregateID]) : undefined
   try {
     let last = after
     let removed = -1
-    for (let synced = false; ; synced = true) {
+    for (;;) {
       if (transactions.closed) return
       waiter?.reset()
       const watermark = native.sequence(handle, aggregateID)
@@ -83,12 +87,14 @@ async function* pagesOf(
         removed = tombstone?.[0] ?? removed
         last = Math.max(last, lastSeq(page), removed)
         yield pageItems(page, tombstone, aggregateID)
-        if (synced) await watch.settled(stopped)
+        if (reading.synced) await watch.settled(stopped)
         if (transactions.closed) return
       }
       last = Math.max(last, watermark)
       // A removal that came since has taken the reader further.
       const seq = Math.max(watermark, removed)
+      const synced = reading.synced
+      reading.synced = true
       if (!synced) yield [{ kind: "synced", aggregateID, seq }]
       if (waiter === undefined) return
       await waiter.next(stopped)

@@ -111,6 +111,7 @@ export class Dispatcher {
 
   /** Appends to the queue and delivers it, unless a delivery further up the stack, or a conversion, will go on with it. */
   publish(events: readonly PendingEvent[]): void {
+    if (this.#toAll.length === 0 && this.#byType.size === 0 && this.#queue.length === 0) return
     const call = ++this.#calls
     if (this.#catchUp === undefined) {
       for (const event of events) if (event.publish) this.#queue.push(forAll(event, call))
@@ -123,7 +124,7 @@ export class Dispatcher {
     this.#deliver()
   }
 
-  /** Others have committed. False: that could not be read, and is to be tried again. */
+  /** Others have committed. False: that may not be read now, and is to be tried again. */
   foreign(): boolean {
     if (this.#catchUp === undefined) return true
     this.#more = true
@@ -139,14 +140,12 @@ export class Dispatcher {
     }
     this.#toAll = []
     this.#byType.clear()
-    this.#catchUp = undefined
-    this.#release()
+    this.#endCatchUp()
   }
 
   #add(subscription: Subscription): () => void {
     if (subscription.scope === "database") {
-      this.#catchUp ??= this.#beginCatchUp()
-      subscription.after = native.lastPosition(this.handle)
+      subscription.after = this.#beginCatchUp()
       subscription.afterCall = this.#calls
     }
     this.#toAll = [...this.#toAll, subscription]
@@ -154,21 +153,28 @@ export class Dispatcher {
       subscription.active = false
       this.#toAll = this.#toAll.filter((other) => other !== subscription)
       if (this.#catchUp === undefined || this.#toAll.some(({ scope }) => scope === "database")) return
-      this.#catchUp = undefined
-      this.#release()
+      this.#endCatchUp()
     }
   }
 
-  #beginCatchUp(): CatchUp {
-    const release = this.watch.need()
+  /** Answers the position after which a listener that begins now hears everything. */
+  #beginCatchUp(): number {
+    const release = this.#catchUp === undefined ? this.watch.need() : undefined
     try {
-      const catchUp = new CatchUp(this.handle, native.lastPosition(this.handle))
-      this.#release = release
-      return catchUp
+      const position = native.lastPosition(this.handle)
+      this.#catchUp ??= new CatchUp(this.handle, position)
+      this.#release = release ?? this.#release
+      return position
     } catch (error) {
-      release()
+      release?.()
       throw error
     }
+  }
+
+  #endCatchUp(): void {
+    this.#catchUp = undefined
+    this.#more = false
+    this.#release()
   }
 
   #merged(catchUp: CatchUp, local: readonly Delivery[]): readonly Delivery[] {
@@ -192,7 +198,7 @@ export class Dispatcher {
       this.#unread = false
     } catch (error) {
       this.#unreadable(error)
-      return false
+      return true
     }
     this.#deliver()
     return true
@@ -204,7 +210,7 @@ export class Dispatcher {
     this.#reading = true
     setImmediate(() => {
       this.#reading = false
-      this.#read()
+      if (!this.#read()) this.watch.again()
     })
   }
 
@@ -282,10 +288,10 @@ export class Dispatcher {
   /** Drops what is too much, and says so once until everything that waits has been delivered. */
   #bound(): void {
     // Without a conversion to wait for, the queue is empty at the end of this very turn.
-    const dropped = this.#converting ? this.#queue.splice(MAX_WAITING) : []
-    this.#catchUp?.takeBack(dropped)
+    const waiting = this.#converting ? this.#queue.splice(MAX_WAITING) : []
+    this.#catchUp?.takeBack(waiting)
     this.#more ||= this.#catchUp?.behind ?? false
-    dropped.push(...(this.#catchUp?.bound(MAX_WAITING) ?? []))
+    const dropped = [...waiting, ...(this.#catchUp?.bound(MAX_WAITING) ?? [])]
     for (const delivery of dropped) if (!delivery.recorded) this.#miss(delivery)
     // What is in the log is read again for those who hear the whole database.
     const first = dropped.find((delivery) => !delivery.recorded || this.#heardHere(delivery))

@@ -2,7 +2,10 @@ import type { EitherDefinition, InputOf, PropertiesOf } from "./define"
 import { inspectable, withLazyData, type Ephemeral, type Event } from "./payload"
 import type { PendingEvent } from "./transaction"
 
-/** An event as listeners receive it: one object for all of them, and not the one that `run` returned. */
+/**
+ * An event as listeners receive it: one object for all that hear it at once, and not the one that `run` returned. Listeners of
+ * the whole database that are behind get another one.
+ */
 export interface PublishedEvent<Data = unknown, Properties = unknown> extends Event<Data> {
   /** What `convertEvent` made of the data; without it, the data. */
   properties: Properties
@@ -22,9 +25,11 @@ export interface EphemeralEvent<Data = unknown, Properties = unknown> extends Ep
 export type LiveEvent = PublishedEvent | EphemeralEvent
 
 /** A published event of one definition. */
-export type PublishedOf<D extends EitherDefinition> = D["ephemeral"] extends true
-  ? EphemeralEvent<InputOf<D>, PropertiesOf<D>>
-  : PublishedEvent<InputOf<D>, PropertiesOf<D>>
+export type PublishedOf<D extends EitherDefinition> = D extends EitherDefinition
+  ? D["ephemeral"] extends true
+    ? EphemeralEvent<InputOf<D>, PropertiesOf<D>>
+    : PublishedEvent<InputOf<D>, PropertiesOf<D>>
+  : never
 
 /**
  * Data of more characters is parsed when a listener first reads it. Shorter data is parsed at once, which takes less than
@@ -34,7 +39,13 @@ const LAZY_FROM = 4_096
 
 /** Without `convertEvent` the properties are the data. */
 export function unconverted(pending: PendingEvent): LiveEvent {
-  return (pending.text.length < LAZY_FROM ? eager(pending) : lazy(pending)) as LiveEvent
+  if (pending.text.length >= LAZY_FROM) return lazy(pending) as LiveEvent
+  try {
+    return eager(pending) as LiveEvent
+  } catch {
+    // What somebody else wrote is no JSON: whoever reads it meets the error, and only they.
+    return lazy(pending) as LiveEvent
+  }
 }
 
 function eager({ event, text, position, recorded }: PendingEvent): object {

@@ -61,7 +61,7 @@ interface Taker {
 
 /** The events that wait to be taken, or the takers that wait for events. Past its capacity it drops all of them, and says so. */
 class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
-  readonly #waiting: { readonly event: LiveEvent; readonly bytes: number }[] = []
+  readonly #waiting = new Queue()
   readonly #takers: Taker[] = []
   readonly #undo: () => void
   readonly #watch: Watch
@@ -135,7 +135,7 @@ class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
   readonly close = (): void => {
     if (this.#ended) return
     this.#ended = true
-    this.#waiting.length = 0
+    this.#waiting.clear()
     this.signal?.removeEventListener("abort", this.close)
     this.#undo()
     for (let taker = this.#nextTaker(); taker !== undefined; taker = this.#nextTaker()) taker.resolve(DONE)
@@ -167,6 +167,41 @@ class Stream implements AsyncIterableIterator<LiveEvent, undefined>, Receiver {
     const overflow = new SyncError("ERR_OVERFLOW", message, last === undefined ? fields : { ...fields, seq: last })
     if (taker === undefined) this.#overflow = overflow
     else taker.reject(overflow)
+  }
+}
+
+interface Waiting {
+  readonly event: LiveEvent
+  readonly bytes: number
+}
+
+/** First in, first out, whatever its length: `shift` of a long array moves all that is left. */
+class Queue {
+  #items: (Waiting | undefined)[] = []
+  #taken = 0
+
+  get length(): number {
+    return this.#items.length - this.#taken
+  }
+
+  push(item: Waiting): void {
+    this.#items.push(item)
+  }
+
+  shift(): Waiting | undefined {
+    if (this.length === 0) return undefined
+    const item = this.#items[this.#taken]
+    this.#items[this.#taken++] = undefined
+    if (this.#taken * 2 > this.#items.length) {
+      this.#items = this.#items.slice(this.#taken)
+      this.#taken = 0
+    }
+    return item
+  }
+
+  clear(): void {
+    this.#items = []
+    this.#taken = 0
   }
 }
 

@@ -2,6 +2,7 @@ import { checkAggregateID, checkInteger, checkOptions, checkSignal } from "./arg
 import { SyncError, invalidArgument, show } from "./errors"
 import type { FollowContext } from "./log"
 import { sequences } from "./read"
+import type { Waiter } from "./watch"
 
 /** What `waitFor` takes. */
 export interface WaitOptions {
@@ -25,46 +26,60 @@ export async function waitFor(context: FollowContext, seqs: WaitSequences, optio
   if (timeout !== undefined) checkInteger("timeout", timeout, 0, MAX_TIMEOUT)
   checkSignal(signal)
   const started = performance.now()
-  // Not inside a transaction of the caller, which may be rolled back.
-  await undefined
-  if (signal?.aborted) throw aborted(signal)
-  if (forget(context, missing)) return
-  const waiter = context.watch.waiter([...missing.keys()])
   const over = new AbortController()
   const end = () => over.abort()
+  if (signal?.aborted) end()
   const timer = timeout === undefined ? undefined : setTimeout(end, timeout)
   signal?.addEventListener("abort", end, { once: true })
+  let waiter: Waiter | undefined
   try {
+    // Not inside a transaction of the caller, which may be rolled back.
+    await undefined
     for (;;) {
-      waiter.reset()
-      if (forget(context, missing)) return
-      if (signal?.aborted) throw aborted(signal)
-      if (over.signal.aborted) throw timedOut(context, missing, Math.round(performance.now() - started))
-      await waiter.next(over.signal)
+      // Nor in a raw one, also not to tell what is missing.
       await context.watch.settled(over.signal)
+      waiter?.reset()
+      const reached = !over.signal.aborted && forget(context, missing)
+      if (signal?.aborted) throw aborted(signal)
+      if (reached) return
+      if (over.signal.aborted) throw timedOut(missing, Math.round(performance.now() - started))
+      if (waiter === undefined) waiter = context.watch.waiter([...missing.keys()])
+      else await waiter.next(over.signal)
     }
   } finally {
     clearTimeout(timer)
     signal?.removeEventListener("abort", end)
-    waiter.release()
+    waiter?.release()
   }
 }
 
-function checkSequences(seqs: WaitSequences): Map<string, number> {
+/** A seq that is waited for, and the one that was held when last looked. */
+interface Missing {
+  readonly seq: number
+  held: number
+}
+
+function checkSequences(seqs: WaitSequences): Map<string, Missing> {
   if (typeof seqs !== "object" || seqs === null || Array.isArray(seqs)) {
     throw invalidArgument(`waitFor needs an object or a Map of seqs by aggregate id, not ${show(seqs)}`)
   }
-  const missing = new Map<string, number>()
+  const missing = new Map<string, Missing>()
   for (const [id, seq] of seqs instanceof Map ? seqs : Object.entries(seqs)) {
-    missing.set(checkAggregateID(id), checkInteger(`waitFor: the seq of aggregate ${show(id)}`, seq, -1))
+    missing.set(checkAggregateID(id), {
+      seq: checkInteger(`waitFor: the seq of aggregate ${show(id)}`, seq, -1),
+      held: -1,
+    })
   }
   return missing
 }
 
 /** Forgets what is held by now. True: that was all. */
-function forget(context: FollowContext, missing: Map<string, number>): boolean {
+function forget(context: FollowContext, missing: Map<string, Missing>): boolean {
   const held = sequences(context, missing.keys())
-  for (const [id, seq] of missing) if ((held.get(id) ?? -1) >= seq) missing.delete(id)
+  for (const [id, one] of missing) {
+    one.held = held.get(id) ?? -1
+    if (one.held >= one.seq) missing.delete(id)
+  }
   return missing.size === 0
 }
 
@@ -72,9 +87,8 @@ function aborted(signal: AbortSignal): SyncError {
   return new SyncError("ERR_ABORTED", "The wait was aborted", { cause: signal.reason })
 }
 
-function timedOut(context: FollowContext, missing: Map<string, number>, waited: number): SyncError {
-  const [aggregateID, expected] = missing.entries().next().value as [string, number]
-  const got = sequences(context, [aggregateID]).get(aggregateID) ?? -1
+function timedOut(missing: Map<string, Missing>, waited: number): SyncError {
+  const [aggregateID, { seq: expected, held: got }] = missing.entries().next().value as [string, Missing]
   const others = missing.size > 1 ? `, and ${missing.size - 1} more` : ""
   return new SyncError(
     "ERR_TIMEOUT",

@@ -5,10 +5,10 @@ import { reaches, type PendingEvent } from "./transaction"
 const ROWS = 10_000
 
 /**
- * Milliseconds after which it is tried again where the store's own connection may not be read, shows an older state because
- * of a query that is still open, or fails; then twice as long …
+ * Milliseconds after which the store's own connection is looked at again where it may not be read, or shows an older state
+ * because of a query that is still open. Where reading fails, the pause doubles each time, up to the longest.
  */
-const FIRST_PAUSE = 20
+const PAUSE = 20
 const LONGEST_PAUSE = 1_000
 
 /**
@@ -27,14 +27,14 @@ export class Watch {
   #looking = false
   /** When what others committed is looked at again. */
   #due: NodeJS.Timeout | undefined
-  #pause = FIRST_PAUSE
+  #pause = PAUSE
   #closed = false
 
   constructor(
     private readonly handle: Handle,
     /** Whether no transaction is open on the store's connection. */
     private readonly isIdle: () => boolean,
-    /** Called when others have committed. False: it could not look at what, and is to be called again. */
+    /** Called when others have committed. False: it may not look at what now, and is to be called again. May throw. */
     private readonly foreign: () => boolean,
   ) {}
 
@@ -89,7 +89,7 @@ export class Watch {
 
   /** Resolves when it may, or when the signal aborts. */
   async settled(stopped: AbortSignal): Promise<void> {
-    for (let pause = FIRST_PAUSE; !this.idle && !stopped.aborted; pause = longer(pause)) {
+    while (!this.idle && !stopped.aborted) {
       await new Promise<void>((resolve) => {
         const resume = () => {
           this.#idling.delete(resume)
@@ -98,7 +98,7 @@ export class Watch {
           resolve()
         }
         // SQLite can end a transaction by itself, which nobody is told of.
-        const timer = setTimeout(resume, pause).unref()
+        const timer = setTimeout(resume, PAUSE).unref()
         this.#idling.add(resume)
         stopped.addEventListener("abort", resume)
       })
@@ -114,7 +114,7 @@ export class Watch {
     const reached = reaches(committed, this.#position, native.committedPosition(this.handle))
     if (reached >= 0) {
       this.#position = reached
-      this.#wake(committed.map(({ event }) => event.aggregateID))
+      this.#wake(committed.filter(({ recorded }) => recorded).map(({ event }) => event.aggregateID))
     } else {
       this.#looking = true
       // One look for all commits of this turn, and none inside the call that committed.
@@ -122,9 +122,14 @@ export class Watch {
     }
   }
 
-  /** Something could not be read: it is tried again in a while. */
+  /** Something could not be read now: it is tried again in a while. */
   again(): void {
     if (this.#due === undefined && !this.#closed && this.#needs > 0) this.#foreignIn(this.#pause)
+  }
+
+  #failed(): void {
+    this.#pause = Math.min(2 * this.#pause, LONGEST_PAUSE)
+    this.again()
   }
 
   close(): void {
@@ -138,7 +143,7 @@ export class Watch {
     this.#looking = false
     if (this.#closed || this.#needs === 0) return
     try {
-      if (!this.idle) return
+      if (!this.idle) return this.again()
       const [through, done, ...moved] = native.moved(this.handle, this.#position, ROWS)
       this.#position = through
       this.#wake(moved.filter((_, at) => at % 2 === 0) as string[])
@@ -146,6 +151,7 @@ export class Watch {
     } catch {
       // Whoever waits reads next, and meets the error where it can be told.
       this.#wakeAll()
+      this.#failed()
     }
   }
 
@@ -158,21 +164,13 @@ export class Watch {
     clearTimeout(this.#due)
     this.#due = undefined
     if (this.#closed || this.#needs === 0) return
-    if (this.#lookedAtForeign()) {
-      this.#pause = FIRST_PAUSE
-    } else {
-      this.#foreignIn(this.#pause)
-      this.#pause = longer(this.#pause)
-    }
-  }
-
-  /** False: it is to be tried again. */
-  #lookedAtForeign(): boolean {
-    this.#look()
     try {
-      return this.idle && this.foreign() && native.watchedPosition(this.handle) <= native.lastPosition(this.handle)
+      this.#look()
+      const current = this.idle && this.foreign()
+      if (!current || native.watchedPosition(this.handle) > native.lastPosition(this.handle)) this.#foreignIn(PAUSE)
+      this.#pause = PAUSE
     } catch {
-      return false
+      this.#failed()
     }
   }
 
@@ -207,10 +205,6 @@ export class Watch {
   #wakeAll(): void {
     for (const waiters of [...this.#byAggregate.values(), this.#ofAll]) for (const waiter of waiters) waiter.wake()
   }
-}
-
-function longer(pause: number): number {
-  return Math.min(2 * pause, LONGEST_PAUSE)
 }
 
 /** One reader's wait: `reset`, then look, then `next`. So what comes between look and wait ends the wait at once. */

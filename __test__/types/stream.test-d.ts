@@ -1,4 +1,4 @@
-import { define, open, project, type PublishedOf, type SyncError } from "syncline"
+import { define, open, project, type EitherDefinition, type PublishedOf, type SyncError } from "syncline"
 import { z } from "zod"
 import type { Equal, Expect } from "./equal"
 
@@ -164,4 +164,13 @@ store.waitFor({ a: 1 }, { timeOut: 5 })
 export function resumeFrom(error: SyncError): number {
   type _Position = Expect<Equal<typeof error.position, number | undefined>>
   return error.delivered?.get("a") ?? -1
+}
+
+// Of a definition of either kind nothing is promised that only one of them has.
+export function hear(either: EitherDefinition): void {
+  store.subscribe(either, (event) => {
+    // @ts-expect-error: it may be ephemeral
+    const seq: number = event.seq
+    return seq
+  })
 }
