@@ -137,7 +137,7 @@ describe("the stream's regressions", () => {
   })
 
   test("what cannot be read is told, ends nothing, and is heard once it can be read again", async () => {
-    const { store, other, heard, hear, see } = together()
+    const { other, heard, hear, see } = together()
     const warnings = []
     const warned = (warning) => warnings.push(warning)
     process.on("warning", warned)
