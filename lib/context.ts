@@ -25,6 +25,10 @@ export interface WriteContext {
   readonly owner: string | null
   /** In UTF-8 bytes. */
   readonly maxEventBytes: number
+  /** Milliseconds. */
+  readonly busyTimeout: number
+  /** There is no file. */
+  readonly memory: boolean
   /** The argument of projectors and transaction functions. */
   readonly tx: unknown
 }

@@ -37,8 +37,18 @@ export interface Definition<
   readonly upcast: Readonly<Record<number, Upcast>> | undefined
   /** "none": recorded and published, and deliberately not projected. */
   readonly projector: "none" | undefined
+  /** By which later events supersede earlier ones; see `DefineOptions.compactKey`. */
+  readonly compactKey: CompactKey | undefined
   /** Only stores that were opened with this registry know the definition. */
   readonly registry: Registry
+}
+
+/** Which value of an event's data tells what it is about, and what ends that value's life. */
+export interface CompactKey {
+  /** Names inside data, joined by dots: `part.id`. The value is a string or a number; events without it are kept. */
+  readonly path: string
+  /** Definitions whose events, of any version, end every key's life, so that what comes after begins anew. */
+  readonly barriers: readonly AnyDefinition[]
 }
 
 /** A definition of any type whose events are recorded: what `run`, `remove` and `project` take. */
@@ -92,6 +102,12 @@ export interface DefineOptions<
   upcast?: Readonly<Record<number, Upcast<StandardSchemaV1.InferInput<Schema>>>> | undefined
   /** "none": recorded and published, and not projected. Default: running it without a projector is `ERR_NO_PROJECTOR`. */
   projector?: "none" | undefined
+  /**
+   * Lets compaction drop what later events have superseded: of the events of this type and version with one key, between
+   * two barriers, the first and the newest are kept. Opt in where each event carries the whole state of what its key names.
+   * A string is a path without barriers. Default: every event is kept for good.
+   */
+  compactKey?: string | { path: string; barriers?: readonly AnyDefinition[] | undefined } | undefined
   /** Default: the one registry of the process. */
   registry?: Registry | undefined
 }
@@ -127,6 +143,7 @@ export function define<
     ephemeral: checkBoolean(`define ${name}: ephemeral`, given.ephemeral, false) as Ephemeral,
     upcast: upcast === undefined ? undefined : Object.freeze({ ...upcast }),
     projector,
+    compactKey: checkCompactKey(name, given.compactKey, given.ephemeral),
     registry,
   })
   registry.add(definition as EitherDefinition)
@@ -212,6 +229,7 @@ const OPTIONS = [
   "ephemeral",
   "upcast",
   "projector",
+  "compactKey",
   "registry",
 ] as const
 
@@ -237,6 +255,24 @@ function checkUpcast(name: string, version: number, upcast: Readonly<Record<numb
       throw invalidArgument(`define ${name}: upcast must map versions from 1 through ${version - 1} to functions`)
     }
   }
+}
+
+function checkCompactKey(
+  name: string,
+  given: string | { path: string; barriers?: readonly AnyDefinition[] | undefined } | undefined,
+  ephemeral: boolean | undefined,
+): CompactKey | undefined {
+  if (given === undefined) return undefined
+  if (ephemeral) throw invalidArgument(`define ${name}: compactKey is for events that are stored`)
+  const where = `define ${name}: compactKey`
+  const { path, barriers = [] } =
+    typeof given === "string" ? { path: given } : checkOptions(where, given, ["path", "barriers"])
+  checkName(`${where}.path`, path)
+  if (path.split(".").includes("")) throw invalidArgument(`${where}.path has an empty name: ${show(path)}`)
+  if (!Array.isArray(barriers) || !barriers.every((barrier) => barrier?.registry instanceof Registry)) {
+    throw invalidArgument(`${where}.barriers must be an array of definitions`)
+  }
+  return Object.freeze({ path, barriers: Object.freeze([...barriers]) })
 }
 
 /** The run-time side of `AggregateField`, for schemas that can describe themselves as JSON Schema. */

@@ -16,6 +16,11 @@ export interface WatchHandle {
   readonly "~native": "watch"
 }
 
+/** One job on a store's file, owned by Rust. */
+export interface JobHandle {
+  readonly "~native": "job"
+}
+
 /** One parsed input of a replay, owned by Rust. */
 export interface Batch {
   readonly "~native": "batch"
@@ -58,6 +63,10 @@ export interface Registration {
   validate: boolean
   /** Data of this version goes through JavaScript before its projector. */
   upcast: boolean
+  /** The names that lead to the key by which it is compacted; none: it is not. */
+  compactPath: string[]
+  /** Types whose events end every key's life. */
+  compactBarriers: string[]
 }
 
 export interface NativeOpenOptions {
@@ -65,6 +74,11 @@ export interface NativeOpenOptions {
   full: boolean
   busyTimeout: number
   maxEventBytes: number
+  packing: boolean
+  keepEvents: number
+  keepBytes: number
+  packAtBytes: number
+  packIdle: number
   log: boolean
 }
 
@@ -167,6 +181,13 @@ export interface Binding {
     handle: Handle,
     aggregateID: string,
   ): [id: string, created: number, after: number, position: number, pendingIndex: number]
+
+  maintenance(handle: Handle, idle: boolean, rewrite: boolean): JobHandle
+  /** `{more, report}` or `{code, message, fields}`, as JSON text. */
+  jobStep(job: JobHandle, milliseconds: number): Promise<string>
+  /** The same for a job in memory. */
+  jobStepHere(handle: Handle, job: JobHandle, milliseconds: number): string
+  jobEnd(job: JobHandle): void
 
   prepare(
     handle: Handle,

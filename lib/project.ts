@@ -133,6 +133,8 @@ export class Projections {
       sql: [...sql],
       validate: validate || upcasts.length > 0 || kind === PROJECTOR.function,
       upcast: upcasts.length > 0,
+      compactPath: definition.compactKey?.path.split(".") ?? [],
+      compactBarriers: [...new Set(definition.compactKey?.barriers.map((barrier) => barrier.type))],
     }))
   }
 }

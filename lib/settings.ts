@@ -1,10 +1,12 @@
 import {
   DEFAULT_MAX_EVENT_BYTES,
   MAX_MAX_EVENT_BYTES,
+  MAX_SEQ,
   checkBoolean,
   checkChoice,
   checkFunction,
   checkInteger,
+  checkOptions,
   checkOwner,
 } from "./argument"
 import type { Database } from "./database"
@@ -44,8 +46,25 @@ export interface OpenOptions<Tx = Database> {
   maxEventBytes?: number | undefined
   /** Creates and writes nothing: the file must exist, and what would write throws `ERR_READONLY`. Default false. */
   readonly?: boolean | undefined
+  /**
+   * Packs old events by itself, on a thread: when enough has been written, and all of them once the store has been idle.
+   * False: only `maintain` packs. In memory and read-only: nothing. Default true.
+   */
+  packing?: boolean | PackingOptions | undefined
   /** Receives what listeners and `convertEvent` throw or reject with, with the event. Default: a process warning. */
   onListenerError?: ListenerErrorHandler | undefined
+}
+
+/** When events are packed, and which stay rows. */
+export interface PackingOptions {
+  /** How many of an aggregate's newest events stay rows while it is written. Default 128. */
+  keepEvents?: number | undefined
+  /** And how many bytes of data and metadata. Default 256 KiB. */
+  keepBytes?: number | undefined
+  /** Bytes that the store writes between two rounds. Default 1 MiB. */
+  atBytes?: number | undefined
+  /** Milliseconds without a commit of the store after which everything is packed. Default 30,000. */
+  idle?: number | undefined
 }
 
 /** The names of the options. */
@@ -62,6 +81,7 @@ export const OPEN_OPTIONS = [
   "busyTimeout",
   "maxEventBytes",
   "readonly",
+  "packing",
   "onListenerError",
 ]
 
@@ -71,6 +91,11 @@ export interface ConnectionOptions {
   readonly full: boolean
   readonly busyTimeout: number
   readonly maxEventBytes: number
+  readonly packing: boolean
+  readonly keepEvents: number
+  readonly keepBytes: number
+  readonly packAtBytes: number
+  readonly packIdle: number
 }
 
 /** The options of `open`, checked and completed. */
@@ -96,6 +121,7 @@ export function checkSettings<Tx>(options: OpenOptions<Tx>) {
     full: checkChoice("durability", options.durability, ["normal", "full"], "normal") === "full",
     busyTimeout: checkInteger("busyTimeout", busyTimeout, 0, 2 ** 31 - 1),
     maxEventBytes: checkInteger("maxEventBytes", maxEventBytes, 1, MAX_MAX_EVENT_BYTES),
+    ...checkPacking(options.packing),
   }
   return {
     registry,
@@ -106,3 +132,17 @@ export function checkSettings<Tx>(options: OpenOptions<Tx>) {
     owner: checkOwner("owner", options.owner),
   }
 }
+
+function checkPacking(packing: OpenOptions["packing"] = true) {
+  const given = typeof packing === "boolean" ? {} : checkOptions("packing", packing, PACKING_OPTIONS)
+  const { keepEvents = 128, keepBytes = 256 * 1024, atBytes = 1024 * 1024, idle = 30_000 } = given
+  return {
+    packing: packing !== false,
+    keepEvents: checkInteger("packing.keepEvents", keepEvents, 0, MAX_SEQ),
+    keepBytes: checkInteger("packing.keepBytes", keepBytes, 0),
+    packAtBytes: checkInteger("packing.atBytes", atBytes, 1),
+    packIdle: checkInteger("packing.idle", idle, 1, 2 ** 31 - 1),
+  }
+}
+
+const PACKING_OPTIONS = ["keepEvents", "keepBytes", "atBytes", "idle"]

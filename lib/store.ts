@@ -7,6 +7,7 @@ import { Database } from "./database"
 import type { AnyDefinition, EitherDefinition, EphemeralDefinition, InputOf, Lease, Registry } from "./define"
 import { publish } from "./ephemeral"
 import { SyncError, invalidArgument } from "./errors"
+import { maintain, type MaintainOptions, type MaintainResult } from "./maintain"
 import { log, type LogItem, type LogOptions } from "./log"
 import { native, type Handle } from "./native"
 import { claim, ownerOf, type ClaimOptions, type Ownership } from "./owner"
@@ -108,7 +109,8 @@ export class Store<Tx = Database> {
       // After `migrate`, whose tables it may look at.
       const tx: unknown = query === undefined ? db : query(db)
       const stages = { handle, transactions, queue, watch, dispatcher, projections }
-      this.#context = { ...stages, validate, record, owner, maxEventBytes, tx }
+      const { busyTimeout } = connection
+      this.#context = { ...stages, validate, record, owner, maxEventBytes, busyTimeout, memory: path === MEMORY, tx }
       native.register(handle, projections.registrations(validate !== "never"))
     } catch (error) {
       registry.release(this.#lease)
@@ -301,6 +303,15 @@ export class Store<Tx = Database> {
    */
   remove<D extends AnyDefinition>(aggregateID: string, options?: RemoveOptions<D>): void {
     this.#remover.remove(aggregateID, options as RemoveOptions)
+  }
+
+  /**
+   * Packs, compacts, shrinks the file and cuts the WAL, in slices that hold the write lock for milliseconds. It can be stopped,
+   * or killed, anywhere. `ERR_ABORTED`, `ERR_BUSY` past `busyTimeout`, `ERR_READONLY`, `ERR_IN_TRANSACTION` (in memory),
+   * `ERR_CLOSED` when the store is closed meanwhile, `ERR_CORRUPT`, `ERR_SQLITE`.
+   */
+  maintain(options?: MaintainOptions): Promise<MaintainResult> {
+    return maintain(this.#context, options)
   }
 
   /** A second connection to the file, which the caller closes. In memory there is none: `ERR_INVALID_ARGUMENT`. */

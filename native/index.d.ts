@@ -4,6 +4,8 @@ export type Handle = { readonly __handle: unique symbol }
 export type Batch = { readonly __batch: unique symbol }
 /** What wakes JavaScript when others have committed. */
 export type Watch = { readonly __watch: unique symbol }
+/** Work on a store's file that is on its way. */
+export type Job = { readonly __job: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
 /**
@@ -78,6 +80,15 @@ export declare function exec(handle: Handle, sql: string): void
 /** One event, or nothing. */
 export declare function get(handle: Handle, aggregateId: string, seq: number): EventPage
 
+/** Ends a job, and closes its connection; again is nothing. */
+export declare function jobEnd(job: Job): void
+
+/** Does steps of a job for some milliseconds: `{more, report}` or `{code, message, fields}` as JSON text. */
+export declare function jobStep(job: Job, milliseconds: number): Promise<string>
+
+/** The same for a job in memory, on the calling thread. */
+export declare function jobStepHere(handle: Handle, job: Job, milliseconds: number): string
+
 /** The last position in the log that is committed. */
 export declare function lastPosition(handle: Handle): number
 
@@ -86,6 +97,9 @@ export declare function lastPosition(handle: Handle): number
  * the deletion event (or none), and whether the page reaches the end.
  */
 export declare function logPage(handle: Handle, aggregateId: string, after: number, through: number, limit: number): [events: EventPage, gaps: number[], removed: [seq: number, event: EventPage] | null, done: boolean]
+
+/** Begins maintenance; `idle`: aggregates that do not move from now on are packed whole. */
+export declare function maintenance(handle: Handle, idle: boolean, rewrite: boolean): Job
 
 /**
  * The aggregates that moved after a position, looked for in at most `limit` event rows: the position through which
@@ -107,6 +121,10 @@ export interface NativeDefinition {
   validate: boolean
   /** Data of this version goes through JavaScript before its projector. */
   upcast: boolean
+  /** The names that lead to the key by which it is compacted; none: it is not. */
+  compactPath: Array<string>
+  /** Types whose events end every key's life. */
+  compactBarriers: Array<string>
 }
 
 /** What a function of the caller is, besides its name. */
@@ -131,6 +149,16 @@ export interface NativeOpenOptions {
   busyTimeout: number
   /** Bytes of the largest event. */
   maxEventBytes: number
+  /** Pack by itself. */
+  packing: boolean
+  /** Newest events of an aggregate that stay rows. */
+  keepEvents: number
+  /** And their bytes. */
+  keepBytes: number
+  /** Bytes written between two rounds of packing. */
+  packAtBytes: number
+  /** Milliseconds without a commit after which all is packed. */
+  packIdle: number
   /** With Syncline's tables; without, a plain second connection. */
   log: boolean
 }

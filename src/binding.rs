@@ -9,5 +9,6 @@ pub mod coded_error;
 pub mod replay;
 pub mod statement;
 pub mod store;
+pub mod upkeep;
 pub mod value;
 pub mod watch;

@@ -93,7 +93,7 @@ impl Checkpointer {
             return false;
         }
         let patience = if wait { RESTART_PATIENCE } else { Duration::ZERO };
-        let restarted = connection.waiting(patience, || checkpoint(connection, "RESTART"));
+        let restarted = connection.waiting(patience, || connection.checkpoint("RESTART"));
         let restarted = restarted.is_ok_and(|(busy, _)| !busy);
         self.hard_bound = if restarted { WAL_HARD_BYTES } else { wal_bytes * 2 };
         true
@@ -157,7 +157,7 @@ enum Shrunk {
 /// Copies frames back and, past the bound, lets the log begin anew. A file that has outgrown the hard bound is also cut,
 /// since nobody may write for a long time.
 fn shrink(connection: &Connection, shared: &Shared, may_restart: bool) -> Result<Shrunk> {
-    let (_, wal_bytes) = checkpoint(connection, "PASSIVE")?;
+    let (_, wal_bytes) = connection.checkpoint("PASSIVE")?;
     if wal_bytes < WAL_RESTART_BYTES {
         return Ok(Shrunk::Enough);
     }
@@ -165,7 +165,7 @@ fn shrink(connection: &Connection, shared: &Shared, may_restart: bool) -> Result
         return Ok(Shrunk::Waiting);
     }
     shared.orders.lock().restarting = true;
-    let (busy, _) = checkpoint(connection, if wal_bytes < WAL_HARD_BYTES { "RESTART" } else { "TRUNCATE" })?;
+    let (busy, _) = connection.checkpoint(if wal_bytes < WAL_HARD_BYTES { "RESTART" } else { "TRUNCATE" })?;
     Ok(if busy { Shrunk::Blocked } else { Shrunk::Enough })
 }
 
@@ -208,11 +208,4 @@ impl Shared {
         }
         true
     }
-}
-
-/// Runs a checkpoint. Answers whether somebody's lock kept it from finishing, and how many bytes the WAL has in use.
-fn checkpoint(connection: &Connection, mode: &str) -> Result<(bool, u64)> {
-    let mut statement = connection.cached(&format!("PRAGMA main.wal_checkpoint({mode})"))?;
-    let (busy, frames) = statement.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    Ok((busy != 0, frames.max(0).unsigned_abs() * connection.frame_bytes()))
 }

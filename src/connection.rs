@@ -89,12 +89,7 @@ impl Connection {
             };
         }
         connection.prepare_file(options.full)?;
-        connection.sqlite.pragma_update(None, "wal_autocheckpoint", 0)?;
-        let frames = Arc::clone(&connection.wal_frames);
-        connection.sqlite.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
-            frames.store(pages.unsigned_abs().into(), Ordering::Relaxed);
-            Ok(())
-        }))?;
+        connection.count_frames()?;
         connection.make_tables()?;
         wal::gather_commits(&connection.sqlite, &connection.gather);
         Ok(connection)
@@ -115,6 +110,26 @@ impl Connection {
     /// Opens a second connection to a file that a store has open, for a background thread.
     pub fn open_beside(options: &OpenOptions) -> Result<Self> {
         Self::connect(options, false)
+    }
+
+    /// Opens a second connection to a file that a store has open, for a background thread that writes.
+    pub fn open_worker(options: &OpenOptions) -> Result<Self> {
+        let mut connection = Self::connect(options, false)?;
+        connection.prepare_file(options.full)?;
+        connection.count_frames()?;
+        wal::gather_commits(&connection.sqlite, &connection.gather);
+        Ok(connection)
+    }
+
+    /// Checkpoints are ours, so that the length of the WAL has to be known.
+    fn count_frames(&mut self) -> Result<()> {
+        self.sqlite.pragma_update(None, "wal_autocheckpoint", 0)?;
+        let frames = Arc::clone(&self.wal_frames);
+        self.sqlite.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages: i32| {
+            frames.store(pages.unsigned_abs().into(), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(())
     }
 
     /// `create`: make the file where there is none. Only the store's own connection does: beside a file that has been
@@ -255,6 +270,11 @@ impl Connection {
         self.wal_frames.load(Ordering::Relaxed) * self.frame_bytes()
     }
 
+    /// Bytes of a page.
+    pub fn page_size(&self) -> u64 {
+        self.page_size
+    }
+
     /// Bytes of one WAL frame: a page and its header of 24 bytes (<https://sqlite.org/fileformat2.html#walformat>).
     pub fn frame_bytes(&self) -> u64 {
         self.page_size + 24
@@ -265,6 +285,13 @@ impl Connection {
         let mut statement = self.cached("COMMIT")?;
         self.gather.during(|| statement.raw_execute())?;
         Ok(())
+    }
+
+    /// Runs a checkpoint. Answers whether somebody's lock kept it from finishing, and how many bytes the WAL has in use.
+    pub fn checkpoint(&self, mode: &str) -> Result<(bool, u64)> {
+        let mut statement = self.cached(&format!("PRAGMA main.wal_checkpoint({mode})"))?;
+        let (busy, frames) = statement.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        Ok((busy != 0, frames.max(0).unsigned_abs() * self.frame_bytes()))
     }
 
     /// A prepared statement out of the cache, where it returns when dropped.

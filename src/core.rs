@@ -3,23 +3,30 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::types::Value;
 
 use crate::checkpoint::Checkpointer;
+use crate::compact::Rules;
 use crate::connection::Connection;
 use crate::cursor::Cursor;
 use crate::error::{Error, Result};
 use crate::event::{self, NewEvent, Recorded};
 use crate::id::Ids;
+use crate::known::Known;
+use crate::limits::ROW_BYTES;
 use crate::log;
+use crate::pack::Keep;
+use crate::packer::Packer;
 use crate::project::{self, Definitions};
 use crate::remove;
 use crate::run;
 use crate::statement::Prepared;
-use crate::tables::{self, Names};
+use crate::tables;
 use crate::transaction::{Mode, State, Transactions};
+use crate::turn::Turns;
 use crate::watch::Watcher;
 
 /// What a run does besides recording.
@@ -58,30 +65,41 @@ pub(crate) struct Core {
     pub(crate) cursors: HashMap<u32, (Rc<Prepared>, Cursor)>,
     pub(crate) next_cursor: u32,
     pub(crate) watcher: Option<Watcher>,
+    pub(crate) packer: Option<Packer>,
     pub(crate) checkpointer: Option<Checkpointer>,
+    pub(crate) turns: Arc<Turns>,
     pub(crate) transactions: Transactions,
-    pub(crate) names: Names,
+    pub(crate) known: Known,
     pub(crate) definitions: Definitions,
+    pub(crate) rules: Arc<Rules>,
+    pub(crate) keep: Keep,
     pub(crate) ids: Ids,
     pub(crate) max_event_bytes: usize,
     /// The last position of the last commit of this store; 0 where it is not certain.
     pub(crate) committed: i64,
+    /// Bytes recorded since the last commit; what was taken back counts, too.
+    pub(crate) recorded_bytes: u64,
     pub(crate) connection: Connection,
 }
 
 impl Core {
-    pub(crate) fn new(connection: Connection, checkpointer: Option<Checkpointer>, max_event_bytes: usize) -> Self {
+    pub(crate) fn new(connection: Connection, max_event_bytes: usize) -> Self {
         Core {
             cursors: HashMap::new(),
             next_cursor: 0,
             watcher: None,
-            checkpointer,
+            packer: None,
+            checkpointer: None,
+            turns: Turns::shared(),
             transactions: Transactions::default(),
-            names: Names::default(),
+            known: Known::default(),
             definitions: Definitions::default(),
+            rules: Arc::default(),
+            keep: Keep { events: 0, bytes: 0 },
             ids: Ids::new(),
             max_event_bytes,
             committed: 0,
+            recorded_bytes: 0,
             connection,
         }
     }
@@ -89,6 +107,9 @@ impl Core {
     pub(crate) fn begin(&mut self, mode: Mode, wait: bool) -> Result<bool> {
         self.check_no_cursor()?;
         let root = self.transactions.state() == State::Autocommit;
+        if root && !self.turns.give_way(wait) {
+            return Ok(false);
+        }
         // A read-only connection has no write lock to take; what writes is refused where it would.
         let mode = if self.connection.is_readonly() { Mode::Deferred } else { mode };
         if root
@@ -126,7 +147,7 @@ impl Core {
     pub(crate) fn commit(&mut self) -> Result<u32> {
         let committed = self.transactions.commit(&self.connection);
         if committed.is_err() {
-            self.names.forget();
+            self.known.forget();
         } else if self.transactions.state() == State::Autocommit {
             self.after_commit();
         }
@@ -137,6 +158,9 @@ impl Core {
     pub(crate) fn after_commit(&mut self) {
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.committed(self.connection.wal_bytes());
+        }
+        if let Some(packer) = &mut self.packer {
+            packer.committed(std::mem::take(&mut self.recorded_bytes));
         }
         self.committed = self.transactions.take_position();
         if let Some(watcher) = &self.watcher {
@@ -153,7 +177,7 @@ impl Core {
     }
 
     pub(crate) fn rollback(&mut self) -> u32 {
-        self.names.forget();
+        self.known.forget();
         // A statement that is still open would keep giving rows that are taken back.
         self.cursors.clear();
         self.transactions.rollback(&self.connection)
@@ -232,8 +256,9 @@ impl Core {
         let mut recorded = if steps.unrecorded {
             run::stamped(&mut self.ids, event, -1, 0)
         } else {
-            run::record(&self.connection, &mut self.names, &mut self.ids, definition, event)?
+            run::record(&self.connection, &mut self.known, &mut self.ids, definition, event)?
         };
+        self.recorded_bytes += event.data.len() as u64 + ROW_BYTES;
         self.transactions.took(recorded.position, recorded.position);
         recorded.pending = self.transactions.add_pending(1);
         if steps.project {
@@ -279,7 +304,7 @@ impl Core {
                 Some((definition, event))
             }
         };
-        let removed = remove::remove(&self.connection, &mut self.ids, aggregate_id, writer, event);
+        let removed = remove::remove(&self.connection, &mut self.known, &mut self.ids, aggregate_id, writer, event);
         self.transactions.notice(&self.connection, removed.as_ref().err());
         let (position, recorded) = removed?;
         self.transactions.took(position, position);
@@ -302,7 +327,7 @@ impl Core {
     /// After statements of the caller: what they took back, what they committed.
     pub(crate) fn after_statements(&mut self, start: Instant, done: Result<bool>) -> Result<()> {
         if !matches!(done, Ok(false)) {
-            self.names.forget();
+            self.known.forget();
         }
         if self.transactions.state() == State::Autocommit {
             self.after_commit();
@@ -329,12 +354,12 @@ impl Core {
     }
 
     /// Runs several reads in one snapshot of the file.
-    pub(crate) fn snapshot<T>(&mut self, read: impl FnOnce(&Connection, &mut Names) -> Result<T>) -> Result<T> {
+    pub(crate) fn snapshot<T>(&mut self, read: impl FnOnce(&Connection, &mut Known) -> Result<T>) -> Result<T> {
         let alone = self.connection.sqlite().is_autocommit();
         if alone {
             self.connection.cached("BEGIN DEFERRED")?.raw_execute()?;
         }
-        let done = read(&self.connection, &mut self.names);
+        let done = read(&self.connection, &mut self.known);
         if alone {
             // A read transaction has nothing to lose.
             let ended = self.connection.cached("COMMIT")?.raw_execute();

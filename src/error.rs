@@ -72,6 +72,12 @@ pub enum Error {
     /// Stored bytes that cannot be what Syncline wrote.
     #[error("{0}")]
     Corrupt(String),
+    /// Compression failed, for want of memory.
+    #[error("Events cannot be packed: {0}")]
+    Pack(String),
+    /// A segment of packed events that cannot be read.
+    #[error("The packed events {first} to {last} of aggregate \"{aggregate_id}\" cannot be read: {reason}")]
+    CorruptSegment { aggregate_id: String, first: i64, last: i64, reason: &'static str },
     /// A later version of the library made the file.
     #[error("\"{path}\" has format {found}; this version of syncline reads up to {supported}")]
     SchemaNewer { path: String, found: i64, supported: i64 },
@@ -116,11 +122,13 @@ impl Error {
             Error::Closed(_) => "ERR_CLOSED",
             Error::Readonly(_) => "ERR_READONLY",
             Error::NotADatabase { .. } => "ERR_NOT_A_DATABASE",
-            Error::Corrupt(_) => "ERR_CORRUPT",
+            Error::Corrupt(_) | Error::CorruptSegment { .. } => "ERR_CORRUPT",
             Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
             Error::ForeignSchema { .. } => "ERR_FOREIGN_SCHEMA",
             Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
-            Error::Sqlite { .. } | Error::TransactionLost { .. } | Error::Projection { .. } => "ERR_SQLITE",
+            Error::Pack(_) | Error::Sqlite { .. } | Error::TransactionLost { .. } | Error::Projection { .. } => {
+                "ERR_SQLITE"
+            }
             Error::Poisoned(_) => "ERR_POISONED",
         }
     }
@@ -158,8 +166,12 @@ impl Error {
             Error::Projection { sqlite_code, type_name, aggregate_id, seq, .. } => json!({
                 "sqliteCode": sqlite_code, "type": type_name, "aggregateID": aggregate_id, "seq": seq,
             }),
+            Error::CorruptSegment { aggregate_id, first, last, .. } => {
+                json!({"aggregateID": aggregate_id, "first": first, "last": last})
+            }
             Error::Busy { waited, .. } => json!({"waited": waited}),
             Error::SchemaNewer { found, supported, .. } => json!({"expected": supported, "got": found}),
+            Error::Pack(_) => json!({"sqliteCode": "SQLITE_NOMEM"}),
             Error::Sqlite { sqlite_code, .. } | Error::TransactionLost { sqlite_code, .. } => {
                 json!({"sqliteCode": sqlite_code})
             }

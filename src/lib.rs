@@ -14,12 +14,19 @@ pub mod event;
 pub mod id;
 pub mod payload;
 
+pub mod compact;
+pub mod segment;
+
 pub mod connection;
 pub mod schema;
 mod wal;
 
 pub mod tables;
 pub mod transaction;
+
+pub mod known;
+
+pub mod history;
 
 pub mod owner;
 pub mod project;
@@ -32,7 +39,16 @@ pub mod log;
 mod cursor;
 pub mod statement;
 
+pub mod turn;
+
+mod job;
+
+pub mod pack;
+
+pub mod maintain;
+
 mod checkpoint;
+mod packer;
 pub mod watch;
 
 pub mod core;

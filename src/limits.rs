@@ -59,3 +59,24 @@ pub const WAL_HARD_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Size to which SQLite truncates the WAL file when the log restarts.
 pub const JOURNAL_SIZE_LIMIT: u64 = WAL_RESTART_BYTES;
+
+/// Bytes of data and metadata in a segment, at most; a larger event is a segment of its own. Measured on the recordings: the
+/// larger, the smaller the file, with little to gain beyond; one decodes in 0.4 to 2 ms.
+pub const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// Events in a segment, at most, so that reading one event decodes no more than some 100 kB where they are small.
+pub const SEGMENT_EVENTS: usize = 1_024;
+
+/// SQLite's own bound of a value (SQLITE_MAX_LENGTH, <https://sqlite.org/limits.html>).
+pub const SQLITE_MAX_LENGTH: usize = 1_000_000_000;
+
+/// Bytes of decoded segments that a connection keeps, least recently used out first; the last one is always kept.
+pub const DECODED_BYTES: usize = 32 * 1024 * 1024;
+
+/// Events, or bytes of them, that make it worth to pack an aggregate that is being written.
+pub const PACK_LEAST_EVENTS: usize = 256;
+/// See [`PACK_LEAST_EVENTS`].
+pub const PACK_LEAST_BYTES: usize = 256 * 1024;
+
+/// Bytes that the row of an event takes beside its data, about: id, numbers, its place in the index.
+pub const ROW_BYTES: u64 = 100;

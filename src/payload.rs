@@ -6,7 +6,11 @@
 //! through JavaScript's own functions once.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// What one pass over a JSON value tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,6 +183,43 @@ fn is_canonical_number(text: &str) -> bool {
         return text != "-0";
     }
     text.parse::<f64>().is_ok_and(|number| number.is_finite() && ryu_js::Buffer::new().format(number) == text)
+}
+
+/// The text of a field of an object, which must be valid JSON; `None` where `text` is no object or lacks it. Of a repeated
+/// key the last one counts, as in JavaScript.
+pub fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    FieldOf(name).deserialize(&mut deserializer).ok().flatten()
+}
+
+struct FieldOf<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for FieldOf<'_> {
+    type Value = Option<&'de str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FieldOf<'_> {
+    type Value = Option<&'de str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            if key == self.0 {
+                found = Some(map.next_value::<&'de RawValue>()?.get());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use rusqlite::ToSql;
 use rusqlite::types::ToSqlOutput;
 use rustc_hash::FxHashMap;
 
+use crate::compact::{Rule, Rules};
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
@@ -38,6 +39,8 @@ pub struct Definition {
     pub validate: bool,
     /// Data of this version goes through JavaScript before its projector.
     pub upcast: bool,
+    /// Which of its events later ones supersede.
+    pub compact: Option<Rule>,
 }
 
 impl Definition {
@@ -45,7 +48,7 @@ impl Definition {
     pub fn new(name: String, aggregate: String, projector: Projector) -> Self {
         let quoted = serde_json::Value::from(aggregate.as_str()).to_string();
         let aggregate_key = quoted[1..quoted.len() - 1].to_owned();
-        Definition { name, aggregate, aggregate_key, projector, validate: false, upcast: false }
+        Definition { name, aggregate, aggregate_key, projector, validate: false, upcast: false, compact: None }
     }
 
     /// The type without its version.
@@ -81,6 +84,11 @@ impl Definitions {
     /// The definition of an index that this layer handed out.
     pub fn get(&self, index: usize) -> Result<&Definition> {
         self.list.get(index).ok_or_else(|| Error::InvalidArgument(format!("No definition has index {index}")))
+    }
+
+    /// The rules of compaction.
+    pub fn rules(&self) -> Rules {
+        Rules::new(self.list.iter().filter_map(|definition| definition.compact.clone()).collect())
     }
 
     /// The index of a `type.version`.

@@ -4,10 +4,13 @@
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::event::{NewEvent, Recorded};
+use crate::history;
 use crate::id::Ids;
+use crate::known::Known;
 use crate::owner;
 use crate::project::Definition;
 use crate::run;
+use crate::segment::{Effort, Entry};
 use crate::tables;
 
 /// Removes an aggregate, with or without a deletion event, inside the open transaction. Answers the position that it
@@ -15,6 +18,7 @@ use crate::tables;
 /// an event to tell.
 pub fn remove(
     connection: &Connection,
+    known: &mut Known,
     ids: &mut Ids,
     aggregate_id: &str,
     writer: Option<&str>,
@@ -25,7 +29,7 @@ pub fn remove(
             owner::check_writer(aggregate_id, &sequence, writer)?;
             if sequence.seq > sequence.removed_seq.unwrap_or(-1) {
                 let position = tables::next_position(connection)?;
-                erase(connection, sequence.key, sequence.seq, position, position, None)?;
+                erase(connection, known, sequence.key, sequence.seq, position, position, None)?;
                 return Ok((position, None));
             }
         }
@@ -36,7 +40,7 @@ pub fn remove(
     let recorded = run::stamped(ids, event, seq, tables::next_position(connection)?);
     let tombstone = run::as_stored(definition, event, &recorded).to_json();
     tables::update_seq(connection, sequence.key, seq)?;
-    erase(connection, sequence.key, seq, recorded.position, recorded.position, Some(&tombstone))?;
+    erase(connection, known, sequence.key, seq, recorded.position, recorded.position, Some(&tombstone))?;
     Ok((recorded.position, Some(recorded)))
 }
 
@@ -45,6 +49,7 @@ pub fn remove(
 /// its event stands in the order of commits.
 pub fn erase(
     connection: &Connection,
+    known: &mut Known,
     key: i64,
     through: i64,
     position: i64,
@@ -53,6 +58,7 @@ pub fn erase(
 ) -> Result<()> {
     tables::move_without_row(connection, key, position)?;
     connection.cached("DELETE FROM event WHERE aggregate = ?1 AND seq <= ?2")?.execute((key, through))?;
+    erase_packed(connection, known, key, through)?;
     connection.cached("DELETE FROM event_gap WHERE aggregate = ?1 AND through <= ?2")?.execute((key, through))?;
     connection
         .cached("UPDATE event_gap SET after = ?2 WHERE aggregate = ?1 AND after < ?2")?
@@ -60,5 +66,21 @@ pub fn erase(
     connection
         .cached("UPDATE event_sequence SET removed_seq = ?2, removed_at = ?3, removed_event = ?4 WHERE key = ?1")?
         .execute((key, through, told_at, event))?;
+    Ok(())
+}
+
+/// Erases packed events up to `through`. A segment that reaches further keeps the rest.
+fn erase_packed(connection: &Connection, known: &mut Known, key: i64, through: i64) -> Result<()> {
+    for place in history::segments(connection, key)? {
+        if place.first_seq > through {
+            break;
+        }
+        tables::delete_segment(connection, &place)?;
+        if place.seq > through {
+            let segment = known.segment(connection, &place)?;
+            let rest: Vec<Entry<'_>> = segment.entries().filter(|entry| entry.seq > through).collect();
+            tables::insert_segment(connection, key, &rest, place.generation + 1, Effort::Quick)?;
+        }
+    }
     Ok(())
 }

@@ -6,11 +6,12 @@ use crate::connection::Connection;
 use crate::error::{Error, Result, within};
 use crate::event::{NewEvent, Recorded, StoredEvent, check_aggregate_id, check_type};
 use crate::id::Ids;
+use crate::known::Known;
 use crate::limits::{MAX_NESTING, MAX_SEQ};
 use crate::owner;
 use crate::payload;
 use crate::project::Definition;
-use crate::tables::{self, EventRow, Names, Sequence};
+use crate::tables::{self, EventRow, Sequence};
 
 /// What does not need the lock: names and nesting.
 pub fn check(definition: &Definition, event: &NewEvent<'_>, max_event_bytes: usize) -> Result<()> {
@@ -40,7 +41,7 @@ fn nests_too_deep(text: &str) -> bool {
 /// Records one event inside the open transaction.
 pub fn record(
     connection: &Connection,
-    names: &mut Names,
+    known: &mut Known,
     ids: &mut Ids,
     definition: &Definition,
     event: &NewEvent<'_>,
@@ -53,7 +54,7 @@ pub fn record(
         aggregate: sequence.key,
         seq,
         id: &recorded.id,
-        type_key: names.type_key(connection, &definition.name)?,
+        type_key: known.type_key(connection, &definition.name)?,
         created: Some(recorded.created),
         metadata: event.metadata,
         data: event.data,

@@ -9,7 +9,7 @@ pub const FORMAT: i64 = 1;
 
 /// Name and SQL of every object, in the order of creation. SQLite keeps the text as it was given, so that an object is
 /// ours exactly when its stored text is this text.
-const OBJECTS: [(&str, &str); 9] = [
+const OBJECTS: [(&str, &str); 12] = [
     ("event_meta", include_str!("schema/event_meta.sql")),
     ("event_sequence", include_str!("schema/event_sequence.sql")),
     ("event_sequence_moved", include_str!("schema/event_sequence_moved.sql")),
@@ -17,6 +17,9 @@ const OBJECTS: [(&str, &str); 9] = [
     ("event_type", include_str!("schema/event_type.sql")),
     ("event", include_str!("schema/event.sql")),
     ("event_aggregate_seq", include_str!("schema/event_aggregate_seq.sql")),
+    ("event_segment", include_str!("schema/event_segment.sql")),
+    ("event_segment_seq", include_str!("schema/event_segment_seq.sql")),
+    ("event_segment_first", include_str!("schema/event_segment_first.sql")),
     ("event_gap", include_str!("schema/event_gap.sql")),
     ("event_log", include_str!("schema/event_log.sql")),
 ];

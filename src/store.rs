@@ -1,10 +1,14 @@
 //! The façade that the binding calls: one connection, its transactions, and everything above them, behind one lock that
 //! is never waited for. Whoever meets it taken is inside a user function of the same connection.
 
+mod upkeep;
+
+pub use upkeep::Errand;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::Row;
@@ -16,8 +20,13 @@ use crate::connection::{Connection, OpenOptions};
 use crate::core::{Core, Stamped, Steps, busy};
 use crate::error::{Error, Result};
 use crate::event::{self, NewEvent, Recorded};
-use crate::log::{self, Listed, LogPage, Moved, Range, Visit};
+use crate::history::{Range, Visit};
+use crate::log::commits::{self, Moved};
+use crate::log::{self, Listed, LogPage};
 use crate::owner;
+use crate::pack::Keep;
+use crate::packer::Packer;
+pub use crate::packer::Schedule;
 use crate::project::{Definition, Definitions};
 use crate::replay::Batch;
 use crate::replay::apply::{Applied, Authority, Target};
@@ -26,38 +35,57 @@ use crate::tables;
 use crate::transaction::{Mode, State};
 use crate::watch::{Notify, Stop, Watcher};
 
+/// Whether and when events are packed by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packing {
+    /// `false`: only `maintain` packs.
+    pub on: bool,
+    /// When, and what stays rows.
+    pub schedule: Schedule,
+}
+
+impl Packing {
+    /// For a store that packs only when asked to.
+    pub fn off() -> Self {
+        let keep = Keep { events: 0, bytes: 0 };
+        Packing { on: false, schedule: Schedule { keep, at_bytes: u64::MAX, idle: Duration::MAX } }
+    }
+}
+
 /// A store or, without a log, a plain connection.
 pub struct Store {
     core: Mutex<Option<Core>>,
     poisoned: Mutex<Option<String>>,
-    path: String,
+    options: OpenOptions,
 }
 
 impl Store {
     /// Opens a store; its tables are made where there are none.
-    pub fn open(options: &OpenOptions, max_event_bytes: usize) -> Result<Self> {
+    pub fn open(options: &OpenOptions, max_event_bytes: usize, packing: Packing) -> Result<Self> {
         let connection = Connection::open(options)?;
         let on_thread = !connection.is_memory() && !connection.is_readonly();
-        let checkpointer = on_thread.then(|| Checkpointer::new(options.clone()));
-        Ok(Self::new(connection, checkpointer, max_event_bytes))
+        let mut core = Core::new(connection, max_event_bytes);
+        if on_thread {
+            core.checkpointer = Some(Checkpointer::new(options.clone()));
+            let packer = || Packer::new(options.clone(), packing.schedule, Arc::clone(&core.turns));
+            core.packer = packing.on.then(packer);
+        }
+        core.keep = packing.schedule.keep;
+        Ok(Self::new(core, options.clone()))
     }
 
     /// Opens a plain connection for a caller who owns it. It has no log: only statements and transactions.
     pub fn open_plain(options: &OpenOptions) -> Result<Self> {
-        Ok(Self::new(Connection::open_plain(options)?, None, 0))
+        Ok(Self::new(Core::new(Connection::open_plain(options)?, 0), options.clone()))
     }
 
-    fn new(connection: Connection, checkpointer: Option<Checkpointer>, max_event_bytes: usize) -> Self {
-        Store {
-            path: connection.path().to_owned(),
-            poisoned: Mutex::new(None),
-            core: Mutex::new(Some(Core::new(connection, checkpointer, max_event_bytes))),
-        }
+    fn new(core: Core, options: OpenOptions) -> Self {
+        Store { core: Mutex::new(Some(core)), poisoned: Mutex::new(None), options }
     }
 
     /// The path it was opened with.
     pub fn path(&self) -> &str {
-        &self.path
+        &self.options.path
     }
 
     /// Takes the lock for one call. A panic inside poisons the store: half-done state answers nothing any more.
@@ -113,13 +141,17 @@ impl Store {
         Ok(())
     }
 
-    /// Names the definitions that `run` and `replay` know by their index.
+    /// Known the definitions that `run` and `replay` know by their index.
     pub fn register(&self, definitions: Vec<Definition>) -> Result<()> {
         self.with(|core| {
             for definition in &definitions {
                 event::check_type(&definition.name)?;
             }
             core.definitions = Definitions::new(definitions);
+            core.rules = Arc::new(core.definitions.rules());
+            if let Some(packer) = &core.packer {
+                packer.set_rules(Arc::clone(&core.rules));
+            }
             Ok(())
         })
     }
@@ -223,13 +255,14 @@ impl Store {
             let mut target = Target {
                 connection: &core.connection,
                 transactions: &mut core.transactions,
-                names: &mut core.names,
+                known: &mut core.known,
                 definitions: &core.definitions,
             };
             let applied = batch.apply(&mut target, range, authority, collect);
             let applied = core.noticed(applied)?;
             let count = if collect { applied.events.len() as u32 } else { 0 };
             let before = core.transactions.add_pending(count);
+            core.recorded_bytes += applied.bytes;
             core.transactions.took(applied.positions.0, applied.positions.1);
             core.transactions.projecting = !applied.events.is_empty();
             Ok((applied, before))
@@ -239,14 +272,14 @@ impl Store {
     /// Reads a page of one aggregate.
     pub fn read(&self, aggregate_id: &str, range: Range, visit: &mut Visit<'_>) -> Result<()> {
         self.with_log(|core| {
-            core.snapshot(|connection, names| log::read(connection, names, aggregate_id, range, visit))
+            core.snapshot(|connection, known| log::read(connection, known, aggregate_id, range, visit))
         })
     }
 
     /// Reads a page in the order of commits.
     pub fn read_all(&self, after_position: i64, limit: usize, visit: &mut Visit<'_>) -> Result<()> {
         self.with_log(|core| {
-            core.snapshot(|connection, names| log::read_all(connection, names, after_position, limit, visit))
+            core.snapshot(|connection, known| commits::read_all(connection, known, after_position, limit, visit))
         })
     }
 
@@ -259,7 +292,7 @@ impl Store {
         visit: &mut Visit<'_>,
     ) -> Result<LogPage> {
         self.with_log(|core| {
-            core.snapshot(|connection, names| log::read_log(connection, names, aggregate_id, bounds, limit, visit))
+            core.snapshot(|connection, known| log::read_log(connection, known, aggregate_id, bounds, limit, visit))
         })
     }
 
@@ -283,15 +316,15 @@ impl Store {
         self.with(|core| Ok(core.committed))
     }
 
-    /// Which aggregates moved after a position: see [`log::moved`].
+    /// Which aggregates moved after a position: see [`commits::moved`].
     pub fn moved(&self, after_position: i64, limit: usize) -> Result<Moved> {
-        self.with_log(|core| core.snapshot(|connection, _| log::moved(connection, after_position, limit)))
+        self.with_log(|core| core.snapshot(|connection, _| commits::moved(connection, after_position, limit)))
     }
 
-    /// Reads a page of what was committed after a position: see [`log::read_committed`].
+    /// Reads a page of what was committed after a position: see [`commits::read_committed`].
     pub fn read_committed(&self, after_position: i64, limit: usize, visit: &mut Visit<'_>) -> Result<(i64, bool)> {
         self.with_log(|core| {
-            core.snapshot(|connection, names| log::read_committed(connection, names, after_position, limit, visit))
+            core.snapshot(|connection, known| commits::read_committed(connection, known, after_position, limit, visit))
         })
     }
 

@@ -1,14 +1,13 @@
-//! The rows of Syncline's own tables: the sequence row of an aggregate, event rows, interned types, positions, gaps.
+//! The rows of Syncline's own tables: the sequence row of an aggregate, event rows, segments, positions,
+//! gaps.
 //! Whoever calls holds the write lock, or reads inside one statement.
 
-use std::sync::Arc;
-
 use rusqlite::OptionalExtension;
-use rustc_hash::FxHashMap;
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::limits::{KNOWN_AGGREGATES, MAX_AGGREGATE_KEY};
+use crate::limits::MAX_AGGREGATE_KEY;
+use crate::segment::{self, Effort, Entry, Packed, Place};
 
 /// The sequence row of an aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +106,49 @@ pub fn insert_event(connection: &Connection, position: i64, row: &EventRow<'_>) 
     Ok(())
 }
 
+/// Packs events of one aggregate into a segment. `generation` is above that of any segment that ended with the same event.
+pub fn insert_segment(
+    connection: &Connection,
+    aggregate: i64,
+    entries: &[Entry<'_>],
+    generation: i64,
+    effort: Effort,
+) -> Result<()> {
+    let packed = segment::encode(aggregate, entries, effort).map_err(|error| Error::Pack(error.to_string()))?;
+    store_segment(connection, &Place::of(aggregate, entries, generation), &packed, effort)
+}
+
+/// Writes what [`segment::encode`] has packed.
+pub fn store_segment(connection: &Connection, place: &Place, packed: &Packed, effort: Effort) -> Result<()> {
+    connection
+        .cached(
+            "INSERT INTO event_segment
+               (position, first, aggregate, first_seq, seq, generation, effort, summary, head, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute((
+            place.position,
+            place.first,
+            place.aggregate,
+            place.first_seq,
+            place.seq,
+            place.generation,
+            effort as i64,
+            &packed.summary,
+            &packed.head,
+            &packed.body,
+        ))?;
+    Ok(())
+}
+
+/// Deletes a segment; `false` where it is not, or no longer, as `place` says.
+pub fn delete_segment(connection: &Connection, place: &Place) -> Result<bool> {
+    let deleted = connection
+        .cached("DELETE FROM event_segment WHERE position = ?1 AND generation = ?2 AND first_seq = ?3")?
+        .execute((place.position, place.generation, place.first_seq))?;
+    Ok(deleted == 1)
+}
+
 /// The position after every position ever used. The newest row is found at the tree's right edge, without a scan.
 pub fn next_position(connection: &Connection) -> Result<i64> {
     Ok(connection
@@ -165,66 +207,21 @@ pub fn insert_gap(connection: &Connection, key: i64, after: i64, through: i64) -
     Ok(())
 }
 
-/// Names by key and, for types, keys by name: of event types and of aggregates. The rows never change, so that only a
-/// rollback, which may take back a row that this cache has seen, makes it forget.
-#[derive(Default)]
-pub struct Names {
-    type_keys: FxHashMap<Arc<str>, i64>,
-    types: FxHashMap<i64, Arc<str>>,
-    aggregates: FxHashMap<i64, Arc<str>>,
-}
-
-impl Names {
-    /// The key of a type, made where it has none yet.
-    pub fn type_key(&mut self, connection: &Connection, name: &str) -> Result<i64> {
-        if let Some(key) = self.type_keys.get(name) {
-            return Ok(*key);
-        }
-        let found = connection
-            .cached("SELECT key FROM event_type WHERE name = ?1")?
-            .query_row([name], |row| row.get(0))
-            .optional()?;
-        let key = match found {
-            Some(key) => key,
-            None => {
-                connection.cached("INSERT INTO event_type (name) VALUES (?1)")?.execute([name])?;
-                connection.sqlite().last_insert_rowid()
-            }
-        };
-        let name: Arc<str> = name.into();
-        self.type_keys.insert(Arc::clone(&name), key);
-        self.types.insert(key, name);
-        Ok(key)
-    }
-
-    /// The name of a type. `ERR_CORRUPT` where no row has its key.
-    pub fn of_type(&mut self, connection: &Connection, key: i64) -> Result<Arc<str>> {
-        named(&mut self.types, connection, "SELECT name FROM event_type WHERE key = ?1", key)
-    }
-
-    /// The id of an aggregate. `ERR_CORRUPT` where no row has its key.
-    pub fn of_aggregate(&mut self, connection: &Connection, key: i64) -> Result<Arc<str>> {
-        if self.aggregates.len() >= KNOWN_AGGREGATES {
-            self.aggregates.clear();
-        }
-        named(&mut self.aggregates, connection, "SELECT aggregate_id FROM event_sequence WHERE key = ?1", key)
-    }
-
-    /// Forgets everything; called when a transaction, or a part of one, was rolled back.
-    pub fn forget(&mut self) {
-        self.type_keys.clear();
-        self.types.clear();
-        self.aggregates.clear();
-    }
-}
-
-fn named(names: &mut FxHashMap<i64, Arc<str>>, connection: &Connection, sql: &str, key: i64) -> Result<Arc<str>> {
-    if let Some(name) = names.get(&key) {
-        return Ok(Arc::clone(name));
-    }
-    let name: Option<String> = connection.cached(sql)?.query_row([key], |row| row.get(0)).optional()?;
-    let missing = || Error::Corrupt(format!("An event names key {key}, which no row has ({sql})"));
-    let name: Arc<str> = name.ok_or_else(missing)?.into();
-    names.insert(key, Arc::clone(&name));
-    Ok(name)
+/// Notes that `after < seq <= through`, between events that are there, no longer exist; joins it with gaps that touch it.
+pub fn open_gap(connection: &Connection, key: i64, after: i64, through: i64) -> Result<()> {
+    let touching = connection
+        .cached(
+            "SELECT coalesce(min(after), ?2), coalesce(max(through), ?3) FROM event_gap
+             WHERE aggregate = ?1 AND after <= ?3 AND through >= ?2
+               AND after >= coalesce((SELECT max(after) FROM event_gap WHERE aggregate = ?1 AND after <= ?2), -1)",
+        )?
+        .query_row((key, after, through), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    let (after, through) = (touching.0.min(after), touching.1.max(through));
+    connection
+        .cached("DELETE FROM event_gap WHERE aggregate = ?1 AND after >= ?2 AND after <= ?3")?
+        .execute((key, after, through))?;
+    connection
+        .cached("INSERT INTO event_gap (aggregate, after, through) VALUES (?1, ?2, ?3)")?
+        .execute((key, after, through))?;
+    Ok(())
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use syncline::connection::OpenOptions;
-use syncline::store::Store;
+use syncline::store::{Packing, Store};
 use syncline::transaction::Mode;
 
 fn open(path: &str) -> Store {
     let options =
         OpenOptions { path: path.to_owned(), readonly: false, full: false, busy_timeout: Duration::from_secs(5) };
-    Store::open(&options, 1 << 20).unwrap()
+    Store::open(&options, 1 << 20, Packing::off()).unwrap()
 }
 
 #[test]

@@ -9,11 +9,11 @@ use syncline::connection::OpenOptions;
 use syncline::core::Steps;
 use syncline::error::Result;
 use syncline::event::NewEvent;
-use syncline::log::Range;
+use syncline::history::Range;
 use syncline::project::{Definition, Projector, SqlProjector};
 use syncline::replay::Batch;
 use syncline::replay::apply::Authority;
-use syncline::store::Store;
+use syncline::store::{Packing, Store};
 use syncline::transaction::Mode;
 
 use crate::model::{Aggregate, Event, Item, Model};
@@ -87,7 +87,7 @@ fn data(aggregate: &str, payload: u8) -> String {
 fn open(path: &str) -> Store {
     let options =
         OpenOptions { path: path.to_owned(), readonly: false, full: false, busy_timeout: Duration::from_secs(5) };
-    let store = Store::open(&options, 1 << 20).expect("the store opens");
+    let store = Store::open(&options, 1 << 20, Packing::off()).expect("the store opens");
     let upsert = "INSERT INTO counted (id, n) VALUES (:aggregateID, 1) ON CONFLICT (id) DO UPDATE SET n = n + 1";
     store.execute_all("CREATE TABLE IF NOT EXISTS counted (id TEXT PRIMARY KEY, n INTEGER NOT NULL)").unwrap();
     store

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rusqlite::Connection as Sqlite;
 use syncline::connection::OpenOptions;
-use syncline::store::Store;
+use syncline::store::{Packing, Store};
 use syncline::transaction::Mode;
 
 /// One transaction: rows to write, in order, each with a size; repeated rows change the same pages again.
@@ -67,7 +67,7 @@ proptest! {
             readonly: false,
             full,
             busy_timeout: Duration::from_secs(5),
-        }, 1 << 20).unwrap();
+        }, 1 << 20, Packing::off()).unwrap();
         if spills {
             // A cache of a few pages writes frames before the commit, and some of them twice.
             store.execute_all("PRAGMA cache_size = 5").unwrap();

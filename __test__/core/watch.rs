@@ -7,7 +7,7 @@ use syncline::connection::{Connection, OpenOptions};
 use syncline::core::Steps;
 use syncline::event::NewEvent;
 use syncline::project::{Definition, Projector};
-use syncline::store::Store;
+use syncline::store::{Packing, Store};
 use syncline::transaction::Mode;
 use syncline::watch::{Notify, Watcher};
 
@@ -24,7 +24,7 @@ fn scene() -> Scene {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("watch.db").to_str().unwrap().to_owned();
     let options = OpenOptions { path, readonly: false, full: false, busy_timeout: Duration::from_secs(5) };
-    let store = Store::open(&options, 1 << 20).unwrap();
+    let store = Store::open(&options, 1 << 20, Packing::off()).unwrap();
     let definition = Definition::new("thing.happened.1".to_owned(), "id".to_owned(), Projector::None);
     store.register(vec![definition]).unwrap();
     Scene { options, store, _folder: folder }

@@ -8,12 +8,15 @@ use napi_derive::napi;
 
 use super::coded_error::OrThrow;
 use super::value::{EventList, Maker, Raw};
+use crate::compact::Rule;
 use crate::connection::OpenOptions;
 use crate::core::Steps;
 use crate::event::{NewEvent, Recorded};
-use crate::log::{self, Range};
+use crate::history::Range;
+use crate::log::commits;
+use crate::pack::Keep;
 use crate::project::{Definition, Projector, SqlProjector};
-use crate::store::Store;
+use crate::store::{Packing, Schedule, Store};
 use crate::transaction::{Mode, State};
 
 /// An open store or connection. Statements and batches are only used together with it.
@@ -30,6 +33,16 @@ pub struct NativeOpenOptions {
     pub busy_timeout: u32,
     /// Bytes of the largest event.
     pub max_event_bytes: f64,
+    /// Pack by itself.
+    pub packing: bool,
+    /// Newest events of an aggregate that stay rows.
+    pub keep_events: u32,
+    /// And their bytes.
+    pub keep_bytes: f64,
+    /// Bytes written between two rounds of packing.
+    pub pack_at_bytes: f64,
+    /// Milliseconds without a commit after which all is packed.
+    pub pack_idle: f64,
     /// With Syncline's tables; without, a plain second connection.
     pub log: bool,
 }
@@ -49,6 +62,10 @@ pub struct NativeDefinition {
     pub validate: bool,
     /// Data of this version goes through JavaScript before its projector.
     pub upcast: bool,
+    /// The names that lead to the key by which it is compacted; none: it is not.
+    pub compact_path: Vec<String>,
+    /// Types whose events end every key's life.
+    pub compact_barriers: Vec<String>,
 }
 
 /// Opens a database file or `:memory:`.
@@ -60,8 +77,15 @@ pub fn open(env: &Env, path: String, options: NativeOpenOptions) -> napi::Result
         full: options.full,
         busy_timeout: Duration::from_millis(options.busy_timeout.into()),
     };
-    let store =
-        if options.log { Store::open(&open, options.max_event_bytes as usize) } else { Store::open_plain(&open) };
+    let keep = Keep { events: options.keep_events as usize, bytes: options.keep_bytes as usize };
+    let idle = Duration::from_millis(options.pack_idle as u64);
+    let schedule = Schedule { keep, at_bytes: options.pack_at_bytes as u64, idle };
+    let packing = Packing { on: options.packing, schedule };
+    let store = if options.log {
+        Store::open(&open, options.max_event_bytes as usize, packing)
+    } else {
+        Store::open_plain(&open)
+    };
     Ok(External::new(Rc::new(store.or_throw(env)?)))
 }
 
@@ -88,7 +112,12 @@ pub fn register(
                 _ => Projector::Missing,
             };
             let definition = Definition::new(native.name, native.aggregate, projector);
-            Definition { validate: native.validate, upcast: native.upcast, ..definition }
+            let compact = (!native.compact_path.is_empty()).then(|| Rule {
+                type_name: definition.name.clone(),
+                path: native.compact_path,
+                barriers: native.compact_barriers,
+            });
+            Definition { validate: native.validate, upcast: native.upcast, compact, ..definition }
         })
         .collect();
     handle.register(definitions).or_throw(env)
@@ -312,7 +341,7 @@ pub fn log_page(
         Some((seq, event)) => {
             let mut list = EventList::new(maker);
             if let Some(json) = event {
-                let visited = log::visit_tombstone(&json, 0, &mut |event| {
+                let visited = commits::visit_tombstone(&json, 0, &mut |event| {
                     list.push(event);
                     Ok(())
                 });

@@ -4,6 +4,8 @@ export type Handle = { readonly __handle: unique symbol }
 export type Batch = { readonly __batch: unique symbol }
 /** What wakes JavaScript when others have committed. */
 export type Watch = { readonly __watch: unique symbol }
+/** Work on a store's file that is on its way. */
+export type Job = { readonly __job: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
 /**

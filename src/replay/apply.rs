@@ -3,18 +3,19 @@
 
 use std::ops::Range;
 
-use rusqlite::OptionalExtension;
-
 use super::input::{EventItem, Item};
 use super::{Batch, Progress, aggregate_of, event_of};
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
+use crate::history;
+use crate::known::Known;
+use crate::limits::ROW_BYTES;
 use crate::owner;
 use crate::payload;
 use crate::project::{self, Definitions, Projector};
 use crate::remove;
-use crate::tables::{self, EventRow, Names, Sequence};
+use crate::tables::{self, EventRow, Sequence};
 use crate::transaction::Transactions;
 
 /// In whose name, and in which epoch, a replay is made.
@@ -45,6 +46,8 @@ pub struct Applied {
     pub events: Vec<(usize, i64)>,
     /// The positions that were taken, from the first through the last; 0 for none.
     pub positions: (i64, i64),
+    /// Bytes of the data that was stored.
+    pub bytes: u64,
 }
 
 /// Everything an item needs besides the batch.
@@ -53,8 +56,8 @@ pub struct Target<'a> {
     pub connection: &'a Connection,
     /// Whose innermost frame takes the changes.
     pub transactions: &'a mut Transactions,
-    /// Interned names.
-    pub names: &'a mut Names,
+    /// Interned names, decoded segments.
+    pub known: &'a mut Known,
     /// What is known of the types.
     pub definitions: &'a Definitions,
 }
@@ -115,6 +118,9 @@ impl Batch {
             if position > 0 {
                 applied.positions = (if applied.positions.0 == 0 { position } else { applied.positions.0 }, position);
             }
+            if let (true, Item::Event(event)) = (position > 0, &self.items[index]) {
+                applied.bytes += event.data.of(&self.source).len() as u64 + ROW_BYTES;
+            }
             let javascript = matches!(projector, Some(Projector::JavaScript));
             if projector.is_some() && (collect || javascript) {
                 applied.events.push((index, position));
@@ -157,7 +163,7 @@ impl Batch {
                 let sequence = progress.sequence.as_ref().filter(|sequence| *seq <= sequence.seq);
                 let held = match (event, sequence) {
                     (Some(event), Some(sequence)) => {
-                        compare(connection, target.names, &self.source, sequence, event, index)?
+                        compare(connection, target.known, &self.source, sequence, event, index)?
                     }
                     _ => None,
                 };
@@ -170,7 +176,7 @@ impl Batch {
             }
             Item::Event(event) if event.seq <= last => {
                 let sequence = progress.sequence.as_ref().expect("an aggregate with a seq has a row");
-                compare(connection, target.names, &self.source, sequence, event, index)?;
+                compare(connection, target.known, &self.source, sequence, event, index)?;
                 Verdict::Duplicate
             }
             Item::Event(event) if event.seq > last + 1 => {
@@ -210,7 +216,7 @@ impl Batch {
                 let tombstone = event_of(item).map(|event| event.to_json(&self.source));
                 // A deletion event keeps its place, so that nobody is told of it twice.
                 let told_at = held.unwrap_or(position);
-                remove::erase(connection, sequence.key, seq, position, told_at, tombstone.as_deref())?;
+                remove::erase(connection, target.known, sequence.key, seq, position, told_at, tombstone.as_deref())?;
                 (sequence.seq, sequence.removed_seq) = (sequence.seq.max(seq), Some(seq));
                 (definition, position)
             }
@@ -222,7 +228,7 @@ impl Batch {
                         aggregate: sequence.key,
                         seq: event.seq,
                         id: &event.id,
-                        type_key: target.names.type_key(connection, &event.type_name)?,
+                        type_key: target.known.type_key(connection, &event.type_name)?,
                         created: event.created,
                         metadata: event.metadata.as_ref().map(|text| text.of(&self.source)),
                         data: event.data.of(&self.source),
@@ -297,18 +303,28 @@ fn projectable(definitions: &Definitions, event: &EventItem, index: usize) -> Re
 /// position where it is held.
 fn compare(
     connection: &Connection,
-    names: &mut Names,
+    known: &mut Known,
     source: &str,
     sequence: &Sequence,
     event: &EventItem,
     index: usize,
 ) -> Result<Option<i64>> {
-    let mut statement =
-        connection.cached("SELECT id, type, data, position FROM event WHERE aggregate = ?1 AND seq = ?2")?;
-    let stored: Option<(String, i64, String, i64)> = statement
-        .query_row((sequence.key, event.seq), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
-        .optional()?;
-    let Some((id, type_key, data, position)) = stored else {
+    let mut compared = None;
+    let aggregate = (&*event.aggregate_id, sequence.key);
+    history::find(connection, known, aggregate, event.seq, &mut |stored| {
+        let differs = if *stored.id != *event.id {
+            Some("id")
+        } else if *stored.type_name != *event.type_name {
+            Some("type")
+        } else if !payload::same_value(stored.data, event.data.of(source)) {
+            Some("data")
+        } else {
+            None
+        };
+        compared = Some((stored.position, differs));
+        Ok(())
+    })?;
+    let Some((position, differs)) = compared else {
         let gone = sequence.removed_seq.is_some_and(|removed| event.seq <= removed)
             || tables::in_gap(connection, sequence.key, event.seq)?;
         return if gone {
@@ -318,15 +334,7 @@ fn compare(
             Err(Error::Corrupt(format!("Aggregate \"{aggregate_id}\" has lost the event at seq {seq}")))
         };
     };
-    let differs = if *id != *event.id {
-        "id"
-    } else if *names.of_type(connection, type_key)? != *event.type_name {
-        "type"
-    } else if !payload::same_value(&data, event.data.of(source)) {
-        "data"
-    } else {
-        return Ok(Some(position));
-    };
+    let Some(differs) = differs else { return Ok(Some(position)) };
     Err(Error::ReplayDiverged {
         aggregate_id: event.aggregate_id.to_string(),
         seq: event.seq,

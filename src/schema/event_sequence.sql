@@ -1,6 +1,7 @@
 -- One row an aggregate, in order of creation. seq is the last one given, -1 where only a claim was made.
 -- removed_* is the tombstone: through which seq history was erased, the deletion event (a serialized event as JSON text)
 -- that told why, and the position of the removal or, where the deletion event had been there by itself before, of that.
+-- compacted_seq is the seq through which history was compacted last, compacted_by the rules by which it was.
 -- moved_at is the last position at which the aggregate moved without leaving an event row: a removal, or a gap.
 CREATE TABLE event_sequence (
   key INTEGER PRIMARY KEY,
@@ -11,5 +12,7 @@ CREATE TABLE event_sequence (
   removed_seq INTEGER,
   removed_at INTEGER,
   removed_event TEXT,
-  moved_at INTEGER
+  moved_at INTEGER,
+  compacted_seq INTEGER,
+  compacted_by INTEGER
 )

@@ -1,0 +1,111 @@
+//! What a connection keeps in memory of rows that never change: interned names and decoded segments. Only a rollback,
+//! which may take back a row that was seen, makes it forget.
+
+use std::sync::Arc;
+
+use rusqlite::OptionalExtension;
+use rustc_hash::FxHashMap;
+
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::limits::{DECODED_BYTES, KNOWN_AGGREGATES};
+use crate::segment::{self, Place, Segment};
+
+/// Names by key and, for types, keys by name, of event types and of aggregates; and decoded segments.
+#[derive(Default)]
+pub struct Known {
+    type_keys: FxHashMap<Arc<str>, i64>,
+    types: FxHashMap<i64, Arc<str>>,
+    aggregates: FxHashMap<i64, Arc<str>>,
+    /// Least recently used first.
+    segments: Vec<(Place, Arc<Segment>)>,
+}
+
+impl Known {
+    /// The key of a type, made where it has none yet.
+    pub fn type_key(&mut self, connection: &Connection, name: &str) -> Result<i64> {
+        if let Some(key) = self.type_keys.get(name) {
+            return Ok(*key);
+        }
+        let found = connection
+            .cached("SELECT key FROM event_type WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?;
+        let key = match found {
+            Some(key) => key,
+            None => {
+                connection.cached("INSERT INTO event_type (name) VALUES (?1)")?.execute([name])?;
+                connection.sqlite().last_insert_rowid()
+            }
+        };
+        let name: Arc<str> = name.into();
+        self.type_keys.insert(Arc::clone(&name), key);
+        self.types.insert(key, name);
+        Ok(key)
+    }
+
+    /// The name of a type. `ERR_CORRUPT` where no row has its key.
+    pub fn of_type(&mut self, connection: &Connection, key: i64) -> Result<Arc<str>> {
+        named(&mut self.types, connection, "SELECT name FROM event_type WHERE key = ?1", key)
+    }
+
+    /// The id of an aggregate. `ERR_CORRUPT` where no row has its key.
+    pub fn of_aggregate(&mut self, connection: &Connection, key: i64) -> Result<Arc<str>> {
+        if self.aggregates.len() >= KNOWN_AGGREGATES {
+            self.aggregates.clear();
+        }
+        named(&mut self.aggregates, connection, "SELECT aggregate_id FROM event_sequence WHERE key = ?1", key)
+    }
+
+    /// The segment at `place`, decoded. `ERR_CORRUPT` with the aggregate and the range where that fails.
+    pub fn segment(&mut self, connection: &Connection, place: &Place) -> Result<Arc<Segment>> {
+        if let Some(at) = self.segments.iter().rposition(|(known, _)| known == place) {
+            let found = self.segments.remove(at);
+            self.segments.push(found);
+            return Ok(Arc::clone(&self.segments[self.segments.len() - 1].1));
+        }
+        let mut statement = connection
+            .cached("SELECT summary, head, body FROM event_segment WHERE position = ?1 AND generation = ?2")?;
+        let mut rows = statement.query((place.position, place.generation))?;
+        let decoded = match rows.next()? {
+            None => Err("it is not there"),
+            Some(row) => match (row.get_ref(0)?.as_blob(), row.get_ref(1)?.as_blob(), row.get_ref(2)?.as_blob()) {
+                (Ok(summary), Ok(head), Ok(body)) => segment::decode(place, summary, head, body),
+                _ => Err("it is no blob"),
+            },
+        };
+        let segment = match decoded {
+            Ok(segment) => Arc::new(segment),
+            Err(reason) => {
+                let aggregate_id = self.of_aggregate(connection, place.aggregate)?.to_string();
+                let (first, last) = (place.first_seq, place.seq);
+                return Err(Error::CorruptSegment { aggregate_id, first, last, reason });
+            }
+        };
+        let mut held: usize = self.segments.iter().map(|(_, segment)| segment.size()).sum();
+        while !self.segments.is_empty() && held + segment.size() > DECODED_BYTES {
+            held -= self.segments.remove(0).1.size();
+        }
+        self.segments.push((*place, Arc::clone(&segment)));
+        Ok(segment)
+    }
+
+    /// Forgets everything; called when a transaction, or a part of one, was rolled back.
+    pub fn forget(&mut self) {
+        self.type_keys.clear();
+        self.types.clear();
+        self.aggregates.clear();
+        self.segments.clear();
+    }
+}
+
+fn named(names: &mut FxHashMap<i64, Arc<str>>, connection: &Connection, sql: &str, key: i64) -> Result<Arc<str>> {
+    if let Some(name) = names.get(&key) {
+        return Ok(Arc::clone(name));
+    }
+    let name: Option<String> = connection.cached(sql)?.query_row([key], |row| row.get(0)).optional()?;
+    let missing = || Error::Corrupt(format!("An event names key {key}, which no row has ({sql})"));
+    let name: Arc<str> = name.ok_or_else(missing)?.into();
+    names.insert(key, Arc::clone(&name));
+    Ok(name)
+}

@@ -1,0 +1,384 @@
+//! Maintenance in slices, each bounded in time and complete in itself, so that it can be stopped, or killed, anywhere:
+//! packing, compaction, vacuum, statistics of the program's tables, and cutting the WAL. `Maintenance` is what is still to
+//! be done; whoever has a connection calls `step` until that says there is nothing more.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::OptionalExtension;
+use rusqlite::types::ValueRef;
+use serde::Serialize;
+
+use crate::compact::{Rules, Survey};
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::history;
+use crate::job::Job;
+use crate::known::Known;
+use crate::pack::{self, Keep, Plan};
+use crate::schema;
+use crate::segment::{self, Effort, Entry, Place};
+use crate::turn::Turns;
+
+/// What a slice of vacuum should take at most; the number of its pages follows from what the last one took.
+const VACUUM_SLICE: Duration = Duration::from_millis(2);
+const FIRST_VACUUM_PAGES: i64 = 64;
+
+/// Rows that ANALYZE looks at in each index (<https://sqlite.org/pragma.html#pragma_analysis_limit>).
+const ANALYSIS_LIMIT: i64 = 400;
+
+/// How long cutting the WAL waits for readers.
+const TRUNCATE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// What to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Task {
+    /// How many newest events of each aggregate stay rows, unless it is idle.
+    pub keep: Keep,
+    /// Which aggregates are idle: those that have not moved after this position.
+    pub idle_through: i64,
+    /// How hard to compress, and whether to compress anew what was compressed in passing.
+    pub effort: Effort,
+    /// Compact whole histories.
+    pub compact: bool,
+    /// Free pages that may stay in the file.
+    pub free_pages: i64,
+    /// Gather statistics for SQLite's query planner on the program's tables.
+    pub analyze: bool,
+    /// Cut the WAL.
+    pub truncate: bool,
+    /// Write the whole file anew.
+    pub rewrite: bool,
+}
+
+/// What was done so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Events that were written into segments.
+    pub events: u64,
+    /// Bytes of their data and metadata.
+    pub bytes: u64,
+    /// Events that later ones had superseded.
+    pub dropped: u64,
+    /// Bytes that were given back to the file system.
+    pub freed_bytes: u64,
+    /// The WAL was cut.
+    pub truncated: bool,
+    /// What it is at: `pack`, `compact`, `rewrite`, `vacuum`, `analyze`, `checkpoint` or `done`.
+    pub phase: &'static str,
+}
+
+enum Phase {
+    /// Of the aggregates after this key.
+    Pack(i64),
+    Compact(i64),
+    /// Segments of one aggregate that are still to be looked at, and the seqs that may go.
+    Compacting {
+        aggregate: i64,
+        places: VecDeque<Place>,
+        dropped: Vec<i64>,
+        through: i64,
+    },
+    Rewrite,
+    Vacuum {
+        pages: i64,
+    },
+    Analyze(Vec<String>),
+    Checkpoint,
+    Done,
+}
+
+/// Maintenance that is on its way.
+pub struct Maintenance {
+    turns: Arc<Turns>,
+    rules: Arc<Rules>,
+    task: Task,
+    phase: Phase,
+    progress: Progress,
+}
+
+impl Maintenance {
+    /// From the beginning.
+    pub fn new(task: Task, rules: Arc<Rules>, turns: Arc<Turns>) -> Self {
+        let progress = Progress { phase: "pack", ..Progress::default() };
+        Maintenance { turns, rules, task, phase: Phase::Pack(0), progress }
+    }
+
+    fn next(&mut self, connection: &Connection, known: &mut Known) -> Result<bool> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Done);
+        self.progress.phase = match &phase {
+            Phase::Pack(_) => "pack",
+            Phase::Compact(_) | Phase::Compacting { .. } => "compact",
+            Phase::Rewrite => "rewrite",
+            Phase::Vacuum { .. } => "vacuum",
+            Phase::Analyze(_) => "analyze",
+            Phase::Checkpoint => "checkpoint",
+            Phase::Done => "done",
+        };
+        let again = phase.again();
+        let next = match phase {
+            Phase::Pack(after) => self.pack(connection, known, after),
+            Phase::Compact(after) => self.find_compactable(connection, known, after),
+            Phase::Compacting { aggregate, places, dropped, through } => {
+                self.compact(connection, known, (aggregate, through), places, dropped)
+            }
+            Phase::Rewrite => self.rewrite(connection),
+            Phase::Vacuum { pages } => self.vacuum(connection, pages),
+            Phase::Analyze(tables) => self.analyze(connection, tables),
+            Phase::Checkpoint => self.truncate(connection),
+            Phase::Done => Ok(Phase::Done),
+        };
+        match next {
+            Ok(next) => self.phase = next,
+            Err(error) => {
+                self.phase = again;
+                return Err(error);
+            }
+        }
+        if matches!(self.phase, Phase::Done) {
+            self.progress.phase = "done";
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn pack(&mut self, connection: &Connection, known: &mut Known, after: i64) -> Result<Phase> {
+        let Some(aggregate) = pack::next_aggregate(connection, after)? else {
+            let compacts = self.task.compact || self.task.effort == Effort::Thorough;
+            return if compacts { Ok(Phase::Compact(0)) } else { self.after_packing(connection) };
+        };
+        let plan = Plan { keep: self.task.keep, idle_through: self.task.idle_through, effort: self.task.effort };
+        let Some(load) = pack::load(connection, known, aggregate, &plan)? else {
+            return Ok(Phase::Pack(aggregate));
+        };
+        let ready = pack::prepare(connection, known, &load, &self.rules)?;
+        self.put(connection, &ready)?;
+        // The same aggregate may have more.
+        Ok(Phase::Pack(aggregate - 1))
+    }
+
+    /// `false`: somebody else was quicker.
+    fn put(&mut self, connection: &Connection, ready: &pack::Ready) -> Result<bool> {
+        let Some(moved) = self.turns.slice(connection, || pack::store(connection, ready))? else { return Ok(false) };
+        self.progress.events += moved.events;
+        self.progress.bytes += moved.bytes;
+        self.progress.dropped += moved.dropped;
+        Ok(true)
+    }
+
+    /// Looks for the next aggregate whose segments are to be written anew.
+    fn find_compactable(&mut self, connection: &Connection, known: &mut Known, after: i64) -> Result<Phase> {
+        let mut statement = connection.cached(
+            "SELECT event_segment.aggregate, max(event_segment.seq), compacted_seq, compacted_by, min(effort)
+             FROM event_segment LEFT JOIN event_sequence ON event_sequence.key = event_segment.aggregate
+             WHERE aggregate = (SELECT min(aggregate) FROM event_segment WHERE aggregate > ?1)",
+        )?;
+        let mut found = statement.query([after])?;
+        let Some(row) = found.next()?.filter(|row| row.get_ref(0).is_ok_and(|key| key != ValueRef::Null)) else {
+            return self.after_packing(connection);
+        };
+        let (aggregate, through): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let (compacted_seq, compacted_by): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?);
+        let effort: i64 = row.get(4)?;
+        let rules = self.rules.fingerprint();
+        let fresh = compacted_seq.is_none_or(|compacted| compacted < through) || compacted_by != Some(rules);
+        let compacts = self.task.compact && rules != 0 && fresh;
+        let presses = self.task.effort == Effort::Thorough && effort == Effort::Quick as i64;
+        if !compacts && !presses {
+            return Ok(Phase::Compact(aggregate));
+        }
+        let dropped = if compacts { self.survey(connection, known, aggregate)? } else { Vec::new() };
+        let places = history::segments(connection, aggregate)?.into();
+        let through = if compacts { through } else { -1 };
+        Ok(Phase::Compacting { aggregate, places, dropped, through })
+    }
+
+    /// The seqs of an aggregate that are superseded, rows included, in order.
+    fn survey(&self, connection: &Connection, known: &mut Known, aggregate: i64) -> Result<Vec<i64>> {
+        let mut survey = Survey::new(&self.rules);
+        let mut dropped = Vec::new();
+        let mut after = -1;
+        loop {
+            let before = after;
+            let range = history::Range { after, before: None, limit: usize::MAX, descending: false };
+            history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
+                dropped.extend(survey.see(event.type_name, event.seq, event.data));
+                after = event.seq;
+                Ok(())
+            })?;
+            if after == before {
+                dropped.sort_unstable();
+                return Ok(dropped);
+            }
+        }
+    }
+
+    /// Writes the next segments of an aggregate anew, as one: as many as fit.
+    fn compact(
+        &mut self,
+        connection: &Connection,
+        known: &mut Known,
+        (aggregate, through): (i64, i64),
+        mut places: VecDeque<Place>,
+        dropped: Vec<i64>,
+    ) -> Result<Phase> {
+        let mut taken = Vec::new();
+        let (mut events, mut bytes, mut drops) = (0, 0, false);
+        while let Some(place) = places.front() {
+            let segment = known.segment(connection, place)?;
+            let kept = || segment.entries().filter(|entry| dropped.binary_search(&entry.seq).is_err());
+            let (count, size) = (kept().count(), kept().map(|entry| pack::weight(&entry)).sum());
+            if !taken.is_empty() && (events + count > segment::most_events() || !segment::fits(events, bytes, size)) {
+                break;
+            }
+            (events, bytes, drops) = (events + count, bytes + size, drops || count < segment.len());
+            taken.push((*place, segment));
+            places.pop_front();
+        }
+        if taken.is_empty() {
+            if through >= 0 {
+                let fingerprint = self.rules.fingerprint();
+                self.turns.slice(connection, || {
+                    let mut statement = connection
+                        .cached("UPDATE event_sequence SET compacted_seq = ?2, compacted_by = ?3 WHERE key = ?1")?;
+                    Ok(Some(statement.execute((aggregate, through, fingerprint))?))
+                })?;
+            }
+            return Ok(Phase::Compact(aggregate));
+        }
+        if drops || taken.len() > 1 || self.is_pressed_in_passing(connection, &taken[0].0)? {
+            let entries: Vec<Entry<'_>> = taken.iter().flat_map(|(_, segment)| segment.entries()).collect();
+            let replaced = taken.iter().map(|(place, _)| *place).collect();
+            let ready = pack::ready(aggregate, &entries, &dropped, replaced, None, Effort::Thorough)?;
+            if !self.put(connection, &ready)? {
+                // Somebody else is at this aggregate.
+                return Ok(Phase::Compact(aggregate));
+            }
+        }
+        Ok(Phase::Compacting { aggregate, places, dropped, through })
+    }
+
+    fn is_pressed_in_passing(&self, connection: &Connection, place: &Place) -> Result<bool> {
+        let mut statement = connection.cached("SELECT effort FROM event_segment WHERE position = ?1")?;
+        let effort: Option<i64> = statement.query_row([place.position], |row| row.get(0)).optional()?;
+        Ok(self.task.effort == Effort::Thorough && effort == Some(Effort::Quick as i64))
+    }
+
+    fn after_packing(&self, connection: &Connection) -> Result<Phase> {
+        if self.task.rewrite {
+            return Ok(Phase::Rewrite);
+        }
+        let incremental: i64 = connection.sqlite().pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+        // 2: incremental. Other files keep their size, and use freed pages again.
+        Ok(if incremental == 2 { Phase::Vacuum { pages: FIRST_VACUUM_PAGES } } else { self.after_vacuum(connection)? })
+    }
+
+    fn rewrite(&mut self, connection: &Connection) -> Result<Phase> {
+        let before = page_count(connection)?;
+        connection.sqlite().pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        self.turns.during(|| Ok(connection.sqlite().execute_batch("VACUUM")?))?;
+        self.freed(connection, before - page_count(connection)?);
+        self.after_vacuum(connection)
+    }
+
+    fn vacuum(&mut self, connection: &Connection, pages: i64) -> Result<Phase> {
+        let free = free_pages(connection)?;
+        if free <= self.task.free_pages {
+            return self.after_vacuum(connection);
+        }
+        let start = Instant::now();
+        self.turns.slice(connection, || {
+            let mut statement = connection.cached(&format!("PRAGMA main.incremental_vacuum({pages})"))?;
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(Some(()))
+        })?;
+        let freed = free - free_pages(connection)?;
+        if freed <= 0 {
+            return self.after_vacuum(connection);
+        }
+        self.freed(connection, freed);
+        let pages = if start.elapsed() > VACUUM_SLICE { (pages / 2).max(8) } else { (pages * 2).min(1_024) };
+        Ok(Phase::Vacuum { pages })
+    }
+
+    fn freed(&mut self, connection: &Connection, pages: i64) {
+        self.progress.freed_bytes += u64::try_from(pages).unwrap_or(0) * connection.page_size();
+    }
+
+    fn after_vacuum(&self, connection: &Connection) -> Result<Phase> {
+        if !self.task.analyze {
+            return Ok(Phase::Checkpoint);
+        }
+        let mut statement = connection.cached(
+            "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+               AND sql NOT LIKE 'CREATE VIRTUAL%'",
+        )?;
+        let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+        // What we ask of our own tables has one plan each.
+        Ok(Phase::Analyze(names.into_iter().filter(|name| !schema::is_ours(name)).collect()))
+    }
+
+    fn analyze(&mut self, connection: &Connection, mut tables: Vec<String>) -> Result<Phase> {
+        let Some(table) = tables.pop() else { return Ok(Phase::Checkpoint) };
+        connection.sqlite().pragma_update_and_check(None, "analysis_limit", ANALYSIS_LIMIT, |_| Ok(()))?;
+        let analyzed = self.turns.slice(connection, || {
+            let quoted = table.replace('"', "\"\"");
+            Ok(Some(connection.sqlite().execute_batch(&format!("ANALYZE main.\"{quoted}\""))?))
+        });
+        match analyzed {
+            Err(error) if error.is_busy() => Err(error),
+            // A table that cannot be analyzed, because its collation is unknown here, say, is the program's business.
+            _ => Ok(Phase::Analyze(tables)),
+        }
+    }
+
+    fn truncate(&mut self, connection: &Connection) -> Result<Phase> {
+        if self.task.truncate && !connection.is_memory() {
+            connection.checkpoint("PASSIVE")?;
+            let cut = self.turns.during(|| connection.waiting(TRUNCATE_PATIENCE, || connection.checkpoint("TRUNCATE")));
+            self.progress.truncated = cut.is_ok_and(|(busy, _)| !busy);
+        }
+        Ok(Phase::Done)
+    }
+}
+
+impl Phase {
+    /// The same once more, after an error.
+    fn again(&self) -> Phase {
+        match self {
+            Phase::Pack(after) => Phase::Pack(*after),
+            Phase::Compact(after) => Phase::Compact(*after),
+            Phase::Compacting { aggregate, .. } => Phase::Compact(*aggregate - 1),
+            Phase::Rewrite => Phase::Rewrite,
+            Phase::Vacuum { pages } => Phase::Vacuum { pages: *pages },
+            Phase::Analyze(tables) => Phase::Analyze(tables.clone()),
+            Phase::Checkpoint => Phase::Checkpoint,
+            Phase::Done => Phase::Done,
+        }
+    }
+}
+
+impl Job for Maintenance {
+    fn step(&mut self, connection: &Connection, known: &mut Known) -> Result<bool> {
+        self.next(connection, known)
+    }
+
+    fn report(&self) -> serde_json::Value {
+        let mut report = serde_json::json!(self.progress);
+        report["longestHold"] = serde_json::json!(self.turns.longest_hold().as_secs_f64() * 1000.0);
+        report
+    }
+}
+
+/// Pages of the file that hold nothing.
+pub fn free_pages(connection: &Connection) -> Result<i64> {
+    Ok(connection.sqlite().pragma_query_value(None, "freelist_count", |row| row.get(0))?)
+}
+
+/// Pages of the file.
+pub fn page_count(connection: &Connection) -> Result<i64> {
+    Ok(connection.sqlite().pragma_query_value(None, "page_count", |row| row.get(0))?)
+}

@@ -1,0 +1,257 @@
+//! Packing: the oldest rows of an aggregate become a segment. What a slice needs is read and compressed without any lock;
+//! under the lock rows go and the segment comes, in one transaction, if nothing has touched them meanwhile. Rows are never
+//! changed and never come back, so that their number tells.
+
+use std::sync::Arc;
+
+use rusqlite::OptionalExtension;
+
+use crate::compact::{self, Rules, Survey};
+use crate::connection::Connection;
+use crate::error::{Error, Result};
+use crate::history;
+use crate::known::Known;
+use crate::limits::{PACK_LEAST_BYTES, PACK_LEAST_EVENTS, SEGMENT_BYTES, SEGMENT_EVENTS};
+use crate::segment::{self, Effort, Entry, Place, Segment};
+use crate::tables;
+
+/// How many of an aggregate's newest events stay rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// At most so many.
+    pub events: usize,
+    /// With at most so many bytes of data and metadata.
+    pub bytes: usize,
+}
+
+/// What is known to need packing and how hard to press.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// What stays rows; `None`: nothing.
+    pub keep: Keep,
+    /// Aggregates whose newest row stands at or before this position are idle: nothing of them stays rows.
+    pub idle_through: i64,
+    /// How hard to compress.
+    pub effort: Effort,
+}
+
+/// What a slice did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Events that went from rows into segments, or were written anew.
+    pub events: u64,
+    /// Bytes of their data and metadata.
+    pub bytes: u64,
+    /// Events that later ones had superseded.
+    pub dropped: u64,
+}
+
+/// The next aggregate, by key, that has rows.
+pub fn next_aggregate(connection: &Connection, after: i64) -> Result<Option<i64>> {
+    let mut statement =
+        connection.cached("SELECT aggregate FROM event WHERE aggregate > ?1 ORDER BY aggregate, seq LIMIT 1")?;
+    Ok(statement.query_row([after], |row| row.get(0)).optional()?)
+}
+
+/// An event of its own.
+struct Owned {
+    seq: i64,
+    position: i64,
+    type_key: i64,
+    created: Option<i64>,
+    id: String,
+    metadata: Option<String>,
+    data: String,
+}
+
+impl Owned {
+    fn of(entry: &Entry<'_>) -> Self {
+        Owned {
+            seq: entry.seq,
+            position: entry.position,
+            type_key: entry.type_key,
+            created: entry.created,
+            id: entry.id.to_owned(),
+            metadata: entry.metadata.map(str::to_owned),
+            data: entry.data.to_owned(),
+        }
+    }
+
+    fn entry(&self) -> Entry<'_> {
+        Entry {
+            seq: self.seq,
+            position: self.position,
+            type_key: self.type_key,
+            created: self.created,
+            id: &self.id,
+            metadata: self.metadata.as_deref(),
+            data: &self.data,
+        }
+    }
+}
+
+/// Bytes that count for the bound of a segment.
+pub fn weight(entry: &Entry<'_>) -> usize {
+    entry.data.len() + entry.metadata.map_or(0, str::len)
+}
+
+/// Rows that are to be packed, and the segment that they extend.
+pub struct Load {
+    aggregate: i64,
+    rows: Vec<Owned>,
+    tail: Option<(Place, Arc<Segment>)>,
+    effort: Effort,
+}
+
+/// Reads the oldest rows of an aggregate that may go and fill a segment, in one snapshot. `None`: there are none, or too
+/// few for it to be worth it.
+pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &Plan) -> Result<Option<Load>> {
+    let Some((kept_from, idle)) = kept_from(connection, aggregate, plan)? else { return Ok(None) };
+    let tail = tail(connection, known, aggregate)?;
+    let (held_events, held_bytes) = tail.as_ref().map_or((0, 0), |(_, segment)| (segment.len(), segment.bytes()));
+    // A segment that is more than half full would be written anew for ever less.
+    let half = held_events <= SEGMENT_EVENTS / 2 && held_bytes <= SEGMENT_BYTES / 2;
+    let mut tail = tail.filter(|_| half || plan.effort == Effort::Thorough);
+    let (mut events, mut bytes) = if tail.is_some() { (held_events, held_bytes) } else { (0, 0) };
+
+    let mut statement = connection.cached(
+        "SELECT seq, id, type, created, metadata, data, position FROM event
+         WHERE aggregate = ?1 AND seq < ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let mut rows = statement.query((aggregate, kept_from, SEGMENT_EVENTS as i64))?;
+    let mut loaded: Vec<Owned> = Vec::new();
+    let mut weighed = 0;
+    while let Some(row) = rows.next()? {
+        let entry = history::entry(row)?;
+        if !segment::fits(events, bytes, weight(&entry)) {
+            if !loaded.is_empty() {
+                break;
+            }
+            // Not even one more fits to what is there.
+            (tail, events, bytes) = (None, 0, 0);
+        }
+        (events, bytes, weighed) = (events + 1, bytes + weight(&entry), weighed + weight(&entry));
+        loaded.push(Owned::of(&entry));
+    }
+    let worth_it = idle || loaded.len() >= PACK_LEAST_EVENTS || weighed >= PACK_LEAST_BYTES;
+    if loaded.is_empty() || !worth_it {
+        return Ok(None);
+    }
+    Ok(Some(Load { aggregate, rows: loaded, tail, effort: plan.effort }))
+}
+
+/// The seq from which on an aggregate's events stay rows, and whether it is idle; `None` where it has no other rows.
+fn kept_from(connection: &Connection, aggregate: i64, plan: &Plan) -> Result<Option<(i64, bool)>> {
+    let mut statement = connection.cached(
+        "SELECT seq, position, octet_length(data) + coalesce(octet_length(metadata), 0) FROM event
+         WHERE aggregate = ?1 ORDER BY seq DESC LIMIT ?2",
+    )?;
+    let mut rows = statement.query((aggregate, plan.keep.events.saturating_add(1) as i64))?;
+    let (mut kept_from, mut events, mut bytes) = (i64::MAX, 0, 0);
+    while let Some(row) = rows.next()? {
+        let (seq, position, size): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if events == 0 && position <= plan.idle_through {
+            return Ok(Some((i64::MAX, true)));
+        }
+        (events, bytes) = (events + 1, bytes + size.unsigned_abs() as usize);
+        if events > plan.keep.events || bytes > plan.keep.bytes {
+            return Ok(Some((kept_from, false)));
+        }
+        kept_from = seq;
+    }
+    Ok(None)
+}
+
+/// The newest segment of an aggregate.
+fn tail(connection: &Connection, known: &mut Known, aggregate: i64) -> Result<Option<(Place, Arc<Segment>)>> {
+    let mut statement = connection.cached(
+        "SELECT position, first, aggregate, first_seq, seq, generation FROM event_segment
+         WHERE aggregate = ?1 ORDER BY seq DESC LIMIT 1",
+    )?;
+    let mut rows = statement.query([aggregate])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let place = history::place(row)?;
+    let segment = known.segment(connection, &place)?;
+    Ok(Some((place, segment)))
+}
+
+/// Events as they are to stand in a segment, compressed, with what they replace.
+pub struct Ready {
+    /// Where the new segment stands.
+    place: Place,
+    packed: segment::Packed,
+    effort: Effort,
+    /// Segments that it replaces.
+    replaced: Vec<Place>,
+    /// Seqs of the first and the last row that it replaces, and their number.
+    rows: Option<(i64, i64, usize)>,
+    /// What is superseded among them: `after < seq <= through`.
+    gaps: Vec<(i64, i64)>,
+    moved: Moved,
+}
+
+/// Compacts and compresses what was loaded. Takes no lock, and most of the time that packing takes.
+pub fn prepare(connection: &Connection, known: &mut Known, load: &Load, rules: &Rules) -> Result<Ready> {
+    let packed = load.tail.iter().flat_map(|(_, segment)| segment.entries());
+    let entries: Vec<Entry<'_>> = packed.chain(load.rows.iter().map(Owned::entry)).collect();
+    let mut dropped = Vec::new();
+    if rules.fingerprint() != 0 {
+        let mut survey = Survey::new(rules);
+        for entry in &entries {
+            let type_name = known.of_type(connection, entry.type_key)?;
+            dropped.extend(survey.see(&type_name, entry.seq, entry.data));
+        }
+        dropped.sort_unstable();
+    }
+    let replaced: Vec<Place> = load.tail.iter().map(|(place, _)| *place).collect();
+    let rows = (load.rows[0].seq, load.rows[load.rows.len() - 1].seq, load.rows.len());
+    ready(load.aggregate, &entries, &dropped, replaced, Some(rows), load.effort)
+}
+
+/// Compresses `entries` without those whose seqs are in `dropped`, which is sorted.
+pub fn ready(
+    aggregate: i64,
+    entries: &[Entry<'_>],
+    dropped: &[i64],
+    replaced: Vec<Place>,
+    rows: Option<(i64, i64, usize)>,
+    effort: Effort,
+) -> Result<Ready> {
+    let kept: Vec<Entry<'_>> =
+        entries.iter().filter(|entry| dropped.binary_search(&entry.seq).is_err()).copied().collect();
+    let generation = replaced.iter().map(|place| place.generation + 1).max().unwrap_or(0);
+    let packed = segment::encode(aggregate, &kept, effort).map_err(|error| Error::Pack(error.to_string()))?;
+    let moved = Moved {
+        events: kept.len() as u64,
+        bytes: kept.iter().map(|entry| weight(entry) as u64).sum(),
+        dropped: (entries.len() - kept.len()) as u64,
+    };
+    let gaps = compact::ranges(entries.iter().map(|entry| entry.seq).filter(|seq| dropped.binary_search(seq).is_ok()));
+    Ok(Ready { place: Place::of(aggregate, &kept, generation), packed, effort, replaced, rows, gaps, moved })
+}
+
+/// Puts a segment in the place of what it replaces, inside the open transaction. `None`: somebody has touched that
+/// meanwhile, and the transaction is to be rolled back.
+pub fn store(connection: &Connection, ready: &Ready) -> Result<Option<Moved>> {
+    let aggregate = ready.place.aggregate;
+    for place in &ready.replaced {
+        if !tables::delete_segment(connection, place)? {
+            return Ok(None);
+        }
+    }
+    if let Some((first, last, count)) = ready.rows {
+        let deleted = connection
+            .cached("DELETE FROM event WHERE aggregate = ?1 AND seq >= ?2 AND seq <= ?3")?
+            .execute((aggregate, first, last))?;
+        if deleted != count {
+            return Ok(None);
+        }
+        // It may have been the newest row of all.
+        tables::raise_position_floor(connection, ready.place.position)?;
+    }
+    for (after, through) in &ready.gaps {
+        tables::open_gap(connection, aggregate, *after, *through)?;
+    }
+    tables::store_segment(connection, &ready.place, &ready.packed, ready.effort)?;
+    Ok(Some(ready.moved))
+}

@@ -1,0 +1,92 @@
+//! What a store does for its file rather than for its log, as jobs: on a connection of their own where there is a file.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Store;
+use crate::connection::Connection;
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::job::Job;
+use crate::known::Known;
+use crate::maintain::{Maintenance, Task};
+use crate::segment::Effort;
+
+/// A job of one store. On a file it has a connection of its own, and can be stepped on any thread.
+pub struct Errand {
+    job: Box<dyn Job>,
+    /// `None` in memory, where there is no second connection.
+    own: Option<(Connection, Known)>,
+}
+
+impl Errand {
+    /// Does steps until `lasting` has passed. `false`: nothing more is to be done. `ERR_INVALID_ARGUMENT` for a job in
+    /// memory, whose steps are [`Store::step`].
+    pub fn step(&mut self, lasting: Duration) -> Result<bool> {
+        match &mut self.own {
+            Some((connection, known)) => steps(&mut *self.job, connection, known, lasting),
+            None => Err(Error::InvalidArgument("The job of a database in memory has no connection".to_owned())),
+        }
+    }
+
+    /// What was done, or found, so far.
+    pub fn report(&self) -> serde_json::Value {
+        self.job.report()
+    }
+}
+
+fn steps(job: &mut dyn Job, connection: &Connection, known: &mut Known, lasting: Duration) -> Result<bool> {
+    let start = Instant::now();
+    while job.step(connection, known)? {
+        if start.elapsed() >= lasting {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+impl Store {
+    /// Begins maintenance. `idle`: aggregates that have not moved since now are packed whole. `rewrite`: the whole file is
+    /// written anew.
+    pub fn maintenance(&self, idle: bool, rewrite: bool) -> Result<Errand> {
+        self.errand(|core| {
+            core.check_writable()?;
+            let task = Task {
+                keep: core.keep,
+                idle_through: if idle { core.last_position()? } else { 0 },
+                effort: Effort::Thorough,
+                compact: true,
+                free_pages: 0,
+                analyze: true,
+                truncate: true,
+                rewrite,
+            };
+            Ok(Box::new(Maintenance::new(task, Arc::clone(&core.rules), Arc::clone(&core.turns))))
+        })
+    }
+
+    fn errand(&self, job: impl FnOnce(&mut Core) -> Result<Box<dyn Job>>) -> Result<Errand> {
+        self.with(|core| {
+            let job = job(core)?;
+            let own = match (core.connection.is_memory(), core.connection.is_readonly()) {
+                (true, _) => None,
+                (false, true) => Some(Connection::open_beside(&self.options)?),
+                (false, false) => Some(Connection::open_worker(&self.options)?),
+            };
+            Ok(Errand { job, own: own.map(|connection| (connection, Known::default())) })
+        })
+    }
+
+    /// Does steps of a job in memory, on the store's own connection, until `lasting` has passed. `ERR_IN_TRANSACTION` inside
+    /// a transaction.
+    pub fn step(&self, errand: &mut Errand, lasting: Duration) -> Result<bool> {
+        self.with(|core| {
+            if !core.connection.sqlite().is_autocommit() {
+                return Err(Error::InTransaction("A database in memory cannot be maintained inside a transaction"));
+            }
+            core.check_no_cursor()?;
+            let done = steps(&mut *errand.job, &core.connection, &mut core.known, lasting);
+            core.noticed(done)
+        })
+    }
+}
