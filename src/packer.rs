@@ -62,6 +62,8 @@ struct Shared {
 #[derive(Default)]
 struct Orders {
     round: bool,
+    /// How many commits there had been when it was quiet last.
+    quiet: Option<u64>,
     rules: Arc<Rules>,
 }
 
@@ -103,6 +105,7 @@ impl Packer {
 
 impl Drop for Packer {
     fn drop(&mut self) {
+        self.turns.end();
         self.shared.stop.store(true, Ordering::Relaxed);
         drop(self.shared.orders.lock());
         self.shared.changed.notify_all();
@@ -114,13 +117,18 @@ impl Drop for Packer {
 
 /// Why the thread goes to work.
 enum Cause {
+    /// Enough has been written.
     Round,
+    /// Nothing has been written for half of the time: what does not move from now on is idle.
+    Quiet,
+    /// And for the other half.
     Idle,
     Stop,
 }
 
 fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc<Turns>) {
     let mut connection: Option<(Connection, Known)> = None;
+    let mut idle_through = 0;
     loop {
         let cause = shared.next(schedule.idle);
         if matches!(cause, Cause::Stop) {
@@ -131,10 +139,16 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
         }
         // What fails (a full disk, a lock that somebody else holds) leaves everything as it was. The next round tries
         // again, and the writer meets the same failure where it can be reported.
-        let done =
-            connection.as_mut().map(|(connection, known)| round(connection, known, &cause, schedule, shared, turns));
+        let done = connection.as_mut().map(|(connection, known)| {
+            if matches!(cause, Cause::Quiet) {
+                idle_through = tables::last_position(connection)?;
+                return Ok(());
+            }
+            let idle = matches!(cause, Cause::Idle).then_some(idle_through);
+            round(connection, known, idle, schedule, shared, turns)
+        });
         if !matches!(done, Some(Ok(()))) {
-            connection = None;
+            (connection, idle_through) = (None, 0);
         }
     }
 }
@@ -142,22 +156,21 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
 fn round(
     connection: &Connection,
     known: &mut Known,
-    cause: &Cause,
+    idle: Option<i64>,
     schedule: &Schedule,
     shared: &Shared,
     turns: &Arc<Turns>,
 ) -> Result<()> {
-    let idle = matches!(cause, Cause::Idle);
     let rules = Arc::clone(&shared.orders.lock().rules);
     let free_pages = (maintain::page_count(connection)? / FREE_PART).max(FREE_PAGES);
     let task = Task {
         keep: schedule.keep,
-        idle_through: if idle { tables::last_position(connection)? } else { 0 },
+        idle_through: idle.unwrap_or(0),
         effort: Effort::Quick,
         compact: false,
-        free_pages: if idle { IDLE_FREE_PAGES } else { free_pages },
+        free_pages: if idle.is_some() { IDLE_FREE_PAGES } else { free_pages },
         analyze: false,
-        truncate: idle,
+        truncate: idle.is_some(),
         rewrite: false,
     };
     let mut maintenance = Maintenance::new(task, rules, Arc::clone(turns));
@@ -177,6 +190,7 @@ fn round(
 impl Shared {
     fn next(&self, idle: Duration) -> Cause {
         let mut orders = self.orders.lock();
+        let quiet = std::mem::take(&mut orders.quiet);
         loop {
             let seen = self.commits.load(Ordering::Relaxed);
             if self.stop.load(Ordering::Relaxed) {
@@ -190,11 +204,16 @@ impl Shared {
                 self.parked.store(false, Ordering::Relaxed);
                 continue;
             }
-            let timed_out = self.changed.wait_for(&mut orders, idle).timed_out();
-            if timed_out && self.commits.load(Ordering::Relaxed) == seen {
+            let timed_out = self.changed.wait_for(&mut orders, idle / 2).timed_out();
+            if !timed_out || self.commits.load(Ordering::Relaxed) != seen {
+                continue;
+            }
+            if quiet == Some(seen) {
                 self.parked.store(true, Ordering::Relaxed);
                 return Cause::Idle;
             }
+            orders.quiet = Some(seen);
+            return Cause::Quiet;
         }
     }
 }

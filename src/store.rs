@@ -379,6 +379,9 @@ impl Store {
             if !prepared.readonly || prepared.effects.control.is_some() {
                 core.check_no_cursor()?;
             }
+            if !prepared.readonly && core.transactions.state() == State::Autocommit {
+                core.turns.give_way(true);
+            }
             let (start, before) = (Instant::now(), core.connection.sqlite().total_changes());
             let done = statement::execute(&core.connection, &mut core.transactions, prepared, values, visit);
             core.after_statements(start, done)?;

@@ -3,7 +3,7 @@
 //! BEGIN, on a condition variable: SQLite's own waiting sleeps for whole milliseconds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -31,6 +31,7 @@ pub struct Turns {
     asked: Mutex<u32>,
     changed: Condvar,
     longest: AtomicU64,
+    over: AtomicBool,
 }
 
 /// The writer waits as long as this lives.
@@ -63,6 +64,11 @@ impl Turns {
         true
     }
 
+    /// The store is being closed: nobody goes on asking for a lock that others hold.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
     /// The longest time that a slice of maintenance has held the write lock.
     pub fn longest_hold(&self) -> Duration {
         Duration::from_micros(self.longest.load(Ordering::Relaxed))
@@ -72,6 +78,9 @@ impl Turns {
     /// everything back where it answers nothing or fails. `ERR_BUSY` where the lock is not to be had.
     pub fn slice<T>(&self, connection: &Connection, slice: impl FnOnce() -> Result<Option<T>>) -> Result<Option<T>> {
         for _ in 0..ATTEMPTS {
+            if self.over.load(Ordering::Relaxed) {
+                break;
+            }
             let start = Instant::now();
             let asked = self.ask();
             while start.elapsed() < PATIENCE {
