@@ -110,6 +110,12 @@ impl Core {
         if root && !self.turns.give_way(wait) {
             return Ok(false);
         }
+        if root
+            && wait
+            && let Some(packer) = &self.packer
+        {
+            packer.before_begin();
+        }
         // A read-only connection has no write lock to take; what writes is refused where it would.
         let mode = if self.connection.is_readonly() { Mode::Deferred } else { mode };
         if root

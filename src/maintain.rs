@@ -71,8 +71,8 @@ pub struct Progress {
 }
 
 enum Phase {
-    /// Of the aggregates after this key.
-    Pack(i64),
+    /// Of the aggregates after this key, or of those in the list, the first one last.
+    Pack(i64, Option<Vec<i64>>),
     Compact(i64),
     /// Segments of one aggregate that are still to be looked at, and the seqs that may go.
     Compacting {
@@ -103,13 +103,19 @@ impl Maintenance {
     /// From the beginning.
     pub fn new(task: Task, rules: Arc<Rules>, turns: Arc<Turns>) -> Self {
         let progress = Progress { phase: "pack", ..Progress::default() };
-        Maintenance { turns, rules, task, phase: Phase::Pack(0), progress }
+        Maintenance { turns, rules, task, phase: Phase::Pack(0, None), progress }
+    }
+
+    /// Packs these aggregates only, given by key in falling order.
+    pub fn only(mut self, aggregates: Vec<i64>) -> Self {
+        self.phase = Phase::Pack(0, Some(aggregates));
+        self
     }
 
     fn next(&mut self, connection: &Connection, known: &mut Known) -> Result<bool> {
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
         self.progress.phase = match &phase {
-            Phase::Pack(_) => "pack",
+            Phase::Pack(..) => "pack",
             Phase::Compact(_) | Phase::Compacting { .. } => "compact",
             Phase::Rewrite => "rewrite",
             Phase::Vacuum { .. } => "vacuum",
@@ -119,7 +125,7 @@ impl Maintenance {
         };
         let again = phase.again();
         let next = match phase {
-            Phase::Pack(after) => self.pack(connection, known, after),
+            Phase::Pack(after, list) => self.pack(connection, known, after, list),
             Phase::Compact(after) => self.find_compactable(connection, known, after),
             Phase::Compacting { aggregate, places, dropped, through } => {
                 self.compact(connection, known, (aggregate, through), places, dropped)
@@ -144,19 +150,30 @@ impl Maintenance {
         Ok(true)
     }
 
-    fn pack(&mut self, connection: &Connection, known: &mut Known, after: i64) -> Result<Phase> {
-        let Some(aggregate) = pack::next_aggregate(connection, after)? else {
+    fn pack(
+        &mut self,
+        connection: &Connection,
+        known: &mut Known,
+        after: i64,
+        mut list: Option<Vec<i64>>,
+    ) -> Result<Phase> {
+        let next = match &mut list {
+            None => pack::next_aggregate(connection, after)?,
+            Some(list) => list.last().copied(),
+        };
+        let Some(aggregate) = next else {
             let compacts = self.task.compact || self.task.effort == Effort::Thorough;
             return if compacts { Ok(Phase::Compact(0)) } else { self.after_packing(connection) };
         };
         let plan = Plan { keep: self.task.keep, idle_through: self.task.idle_through, effort: self.task.effort };
         let Some(load) = pack::load(connection, known, aggregate, &plan)? else {
-            return Ok(Phase::Pack(aggregate));
+            list.as_mut().and_then(Vec::pop);
+            return Ok(Phase::Pack(aggregate, list));
         };
         let ready = pack::prepare(connection, known, &load, &self.rules)?;
         self.put(connection, &ready)?;
         // The same aggregate may have more.
-        Ok(Phase::Pack(aggregate - 1))
+        Ok(Phase::Pack(aggregate - 1, list))
     }
 
     /// `false`: somebody else was quicker.
@@ -349,7 +366,7 @@ impl Phase {
     /// The same once more, after an error.
     fn again(&self) -> Phase {
         match self {
-            Phase::Pack(after) => Phase::Pack(*after),
+            Phase::Pack(after, list) => Phase::Pack(*after, list.clone()),
             Phase::Compact(after) => Phase::Compact(*after),
             Phase::Compacting { aggregate, .. } => Phase::Compact(*aggregate - 1),
             Phase::Rewrite => Phase::Rewrite,

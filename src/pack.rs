@@ -53,6 +53,13 @@ pub fn next_aggregate(connection: &Connection, after: i64) -> Result<Option<i64>
     Ok(statement.query_row([after], |row| row.get(0)).optional()?)
 }
 
+/// The aggregates, by key, that have rows after a position.
+pub fn aggregates_after(connection: &Connection, position: i64) -> Result<Vec<i64>> {
+    let mut statement =
+        connection.cached("SELECT DISTINCT aggregate FROM event WHERE position > ?1 ORDER BY aggregate DESC")?;
+    Ok(statement.query_map([position], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
 /// An event of its own.
 struct Owned {
     seq: i64,

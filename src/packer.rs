@@ -15,7 +15,7 @@ use crate::job::Job;
 use crate::known::Known;
 use crate::limits::WAL_PASSIVE_BYTES;
 use crate::maintain::{self, Maintenance, Task};
-use crate::pack::Keep;
+use crate::pack::{self, Keep};
 use crate::segment::Effort;
 use crate::tables;
 use crate::turn::Turns;
@@ -31,6 +31,12 @@ pub struct Schedule {
     pub idle: Duration,
 }
 
+/// How many times the bytes between two rounds may be written before the writer waits for the thread …
+const HARD_ROUNDS: u64 = 3;
+/// … and how long it waits before a BEGIN at most: a program that writes faster than anybody can pack is slowed down, and
+/// never stopped.
+const LONGEST_WAIT: Duration = Duration::from_millis(10);
+
 /// Free pages stay for what is written next, up to this part of the file …
 const FREE_PART: i64 = 4;
 /// … or this many, if that is more.
@@ -45,8 +51,9 @@ pub struct Packer {
     shared: Arc<Shared>,
     turns: Arc<Turns>,
     thread: Option<JoinHandle<()>>,
-    /// Bytes written since the last round was ordered.
+    /// Bytes written in all, and when the last round was ordered.
     written: u64,
+    ordered: u64,
 }
 
 #[derive(Default)]
@@ -57,6 +64,9 @@ struct Shared {
     parked: AtomicBool,
     commits: AtomicU64,
     stop: AtomicBool,
+    /// How much had been written when the last round that is over began.
+    settled: AtomicU64,
+    written: AtomicU64,
 }
 
 #[derive(Default)]
@@ -70,7 +80,7 @@ struct Orders {
 impl Packer {
     /// For a store on a file.
     pub fn new(options: OpenOptions, schedule: Schedule, turns: Arc<Turns>) -> Self {
-        Packer { options, schedule, shared: Arc::default(), turns, thread: None, written: 0 }
+        Packer { options, schedule, shared: Arc::default(), turns, thread: None, written: 0, ordered: 0 }
     }
 
     /// Compacts by these rules what is packed from now on.
@@ -84,6 +94,7 @@ impl Packer {
             return;
         }
         self.written += bytes;
+        self.shared.written.store(self.written, Ordering::Relaxed);
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         if self.thread.is_none() {
             let (options, schedule) = (self.options.clone(), self.schedule);
@@ -92,13 +103,25 @@ impl Packer {
             // Without a thread the file grows as if packing were off; `maintain` packs it.
             self.thread = thread.spawn(move || work(&options, &schedule, &shared, &turns)).ok();
         }
-        let round = self.written >= self.schedule.at_bytes;
+        let round = self.written - self.ordered >= self.schedule.at_bytes;
         if round || self.shared.parked.load(Ordering::Relaxed) {
             self.shared.orders.lock().round |= round;
             self.shared.changed.notify_all();
             if round {
-                self.written = 0;
+                self.ordered = self.written;
             }
+        }
+    }
+
+    /// Before a BEGIN that may wait: where much more has been written than packed, lets the thread catch up for a moment.
+    pub fn before_begin(&self) {
+        let behind = |shared: &Shared| self.written - shared.settled.load(Ordering::Relaxed);
+        if self.thread.is_none() || behind(&self.shared) < self.schedule.at_bytes.saturating_mul(HARD_ROUNDS) {
+            return;
+        }
+        let mut orders = self.shared.orders.lock();
+        if behind(&self.shared) >= self.schedule.at_bytes.saturating_mul(HARD_ROUNDS) {
+            self.shared.changed.wait_for(&mut orders, LONGEST_WAIT);
         }
     }
 }
@@ -129,6 +152,7 @@ enum Cause {
 fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc<Turns>) {
     let mut connection: Option<(Connection, Known)> = None;
     let mut idle_through = 0;
+    let mut packed_through = 0;
     loop {
         let cause = shared.next(schedule.idle);
         if matches!(cause, Cause::Stop) {
@@ -139,14 +163,21 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
         }
         // What fails (a full disk, a lock that somebody else holds) leaves everything as it was. The next round tries
         // again, and the writer meets the same failure where it can be reported.
-        let done = connection.as_mut().map(|(connection, known)| {
+        let done = connection.as_mut().map(|(connection, known)| -> Result<()> {
             if matches!(cause, Cause::Quiet) {
                 idle_through = tables::last_position(connection)?;
                 return Ok(());
             }
             let idle = matches!(cause, Cause::Idle).then_some(idle_through);
-            round(connection, known, idle, schedule, shared, turns)
+            let (through, written) = (tables::last_position(connection)?, shared.written.load(Ordering::Relaxed));
+            round(connection, known, (idle, packed_through), schedule, shared, turns)?;
+            packed_through = through;
+            shared.settled.store(written, Ordering::Relaxed);
+            Ok(())
         });
+        // Whoever waits for the thread to catch up waits no longer, also where it cannot.
+        drop(shared.orders.lock());
+        shared.changed.notify_all();
         if !matches!(done, Some(Ok(()))) {
             (connection, idle_through) = (None, 0);
         }
@@ -156,7 +187,7 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
 fn round(
     connection: &Connection,
     known: &mut Known,
-    idle: Option<i64>,
+    (idle, packed_through): (Option<i64>, i64),
     schedule: &Schedule,
     shared: &Shared,
     turns: &Arc<Turns>,
@@ -174,6 +205,10 @@ fn round(
         rewrite: false,
     };
     let mut maintenance = Maintenance::new(task, rules, Arc::clone(turns));
+    if idle.is_none() {
+        // An aggregate that has not moved since the last round has no more to pack than it had then.
+        maintenance = maintenance.only(pack::aggregates_after(connection, packed_through)?);
+    }
     let mut checkpointed = 0;
     while !shared.stop.load(Ordering::Relaxed) && maintenance.step(connection, known)? {
         // Nobody else looks at what this thread writes while the store itself is silent.
