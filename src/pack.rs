@@ -55,8 +55,9 @@ pub fn next_aggregate(connection: &Connection, after: i64) -> Result<Option<i64>
 
 /// The aggregates, by key, that have rows after a position.
 pub fn aggregates_after(connection: &Connection, position: i64) -> Result<Vec<i64>> {
-    let mut statement =
-        connection.cached("SELECT DISTINCT aggregate FROM event WHERE position > ?1 ORDER BY aggregate DESC")?;
+    // NOT INDEXED: SQLite would rather walk the index on (aggregate, seq), which has every row.
+    let mut statement = connection
+        .cached("SELECT DISTINCT aggregate FROM event NOT INDEXED WHERE position > ?1 ORDER BY aggregate DESC")?;
     Ok(statement.query_map([position], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
