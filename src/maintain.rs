@@ -232,7 +232,7 @@ impl Maintenance {
         }
     }
 
-    /// Writes the next segments of an aggregate anew, as one: as many as fit.
+    /// Writes the next segments of an aggregate anew: as many as fit into one, or one more where that leaves much room.
     fn compact(
         &mut self,
         connection: &Connection,
@@ -242,14 +242,16 @@ impl Maintenance {
         dropped: Vec<i64>,
     ) -> Result<Phase> {
         let mut taken = Vec::new();
-        let (mut events, mut bytes, mut drops) = (0, 0, false);
-        while let Some(place) = places.front() {
+        let (mut events, mut bytes, mut drops, mut overflows) = (0, 0, false, false);
+        while let Some(place) = places.front().filter(|_| !overflows) {
             let segment = known.segment(connection, place)?;
             let kept = || segment.entries().filter(|entry| dropped.binary_search(&entry.seq).is_err());
             let (count, size) = (kept().count(), kept().map(|entry| pack::weight(&entry)).sum());
-            if !taken.is_empty() && (events + count > segment::most_events() || !segment::fits(events, bytes, size)) {
+            let fits = segment::fits(events + count.saturating_sub(1), bytes, size);
+            if !taken.is_empty() && !fits && segment::is_well_filled(events, bytes) {
                 break;
             }
+            overflows = !fits;
             (events, bytes, drops) = (events + count, bytes + size, drops || count < segment.len());
             taken.push((*place, segment));
             places.pop_front();
@@ -272,6 +274,9 @@ impl Maintenance {
             if !self.put(connection, &ready)? {
                 // Somebody else is at this aggregate.
                 return Ok(Phase::Compact(aggregate));
+            }
+            if let Some(place) = ready.remainder() {
+                places.push_front(place);
             }
         }
         Ok(Phase::Compacting { aggregate, places, dropped, through })

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::history;
 use crate::known::Known;
 use crate::limits::{PACK_LEAST_BYTES, PACK_LEAST_EVENTS, SEGMENT_BYTES, SEGMENT_EVENTS};
-use crate::segment::{self, Effort, Entry, Place, Segment};
+use crate::segment::{self, Effort, Entry, Packed, Place, Segment};
 use crate::tables;
 
 /// How many of an aggregate's newest events stay rows.
@@ -185,9 +185,9 @@ fn tail(connection: &Connection, known: &mut Known, aggregate: i64) -> Result<Op
 
 /// Events as they are to stand in a segment, compressed, with what they replace.
 pub struct Ready {
-    /// Where the new segment stands.
-    place: Place,
-    packed: segment::Packed,
+    aggregate: i64,
+    /// The new segments, in order; none where every event is superseded.
+    segments: Vec<(Place, Packed)>,
     effort: Effort,
     /// Segments that it replaces.
     replaced: Vec<Place>,
@@ -216,7 +216,7 @@ pub fn prepare(connection: &Connection, known: &mut Known, load: &Load, rules: &
     ready(load.aggregate, &entries, &dropped, replaced, Some(rows), load.effort)
 }
 
-/// Compresses `entries` without those whose seqs are in `dropped`, which is sorted.
+/// Compresses `entries`, into as many segments as they take, without those whose seqs are in `dropped`, which is sorted.
 pub fn ready(
     aggregate: i64,
     entries: &[Entry<'_>],
@@ -228,20 +228,38 @@ pub fn ready(
     let kept: Vec<Entry<'_>> =
         entries.iter().filter(|entry| dropped.binary_search(&entry.seq).is_err()).copied().collect();
     let generation = replaced.iter().map(|place| place.generation + 1).max().unwrap_or(0);
-    let packed = segment::encode(aggregate, &kept, effort).map_err(|error| Error::Pack(error.to_string()))?;
+    let mut segments = Vec::new();
+    let mut rest = kept.as_slice();
+    while !rest.is_empty() {
+        let (mut count, mut bytes) = (0, 0);
+        while count < rest.len() && segment::fits(count, bytes, weight(&rest[count])) {
+            (count, bytes) = (count + 1, bytes + weight(&rest[count]));
+        }
+        let (full, left) = rest.split_at(count);
+        let packed = segment::encode(aggregate, full, effort).map_err(|error| Error::Pack(error.to_string()))?;
+        segments.push((Place::of(aggregate, full, generation), packed));
+        rest = left;
+    }
     let moved = Moved {
         events: kept.len() as u64,
         bytes: kept.iter().map(|entry| weight(entry) as u64).sum(),
         dropped: (entries.len() - kept.len()) as u64,
     };
     let gaps = compact::ranges(entries.iter().map(|entry| entry.seq).filter(|seq| dropped.binary_search(seq).is_ok()));
-    Ok(Ready { place: Place::of(aggregate, &kept, generation), packed, effort, replaced, rows, gaps, moved })
+    Ok(Ready { aggregate, segments, effort, replaced, rows, gaps, moved })
+}
+
+impl Ready {
+    /// Where the last of the new segments is to stand, if there are several.
+    pub fn remainder(&self) -> Option<Place> {
+        self.segments.get(1..)?.last().map(|(place, _)| *place)
+    }
 }
 
 /// Puts a segment in the place of what it replaces, inside the open transaction. `None`: somebody has touched that
 /// meanwhile, and the transaction is to be rolled back.
 pub fn store(connection: &Connection, ready: &Ready) -> Result<Option<Moved>> {
-    let aggregate = ready.place.aggregate;
+    let aggregate = ready.aggregate;
     for place in &ready.replaced {
         if !tables::delete_segment(connection, place)? {
             return Ok(None);
@@ -255,11 +273,15 @@ pub fn store(connection: &Connection, ready: &Ready) -> Result<Option<Moved>> {
             return Ok(None);
         }
         // It may have been the newest row of all.
-        tables::raise_position_floor(connection, ready.place.position)?;
+        if let Some((place, _)) = ready.segments.last() {
+            tables::raise_position_floor(connection, place.position)?;
+        }
     }
     for (after, through) in &ready.gaps {
         tables::open_gap(connection, aggregate, *after, *through)?;
     }
-    tables::store_segment(connection, &ready.place, &ready.packed, ready.effort)?;
+    for (place, packed) in &ready.segments {
+        tables::store_segment(connection, place, packed, ready.effort)?;
+    }
     Ok(Some(ready.moved))
 }

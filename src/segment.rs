@@ -131,9 +131,9 @@ pub fn fits(count: usize, held: usize, bytes: usize) -> bool {
     count == 0 || (count < SEGMENT_EVENTS && held + bytes <= SEGMENT_BYTES)
 }
 
-/// The most events that a segment holds.
-pub const fn most_events() -> usize {
-    SEGMENT_EVENTS
+/// Whether a segment of so many events and bytes is not worth being written anew to be filled up.
+pub fn is_well_filled(count: usize, bytes: usize) -> bool {
+    count > SEGMENT_EVENTS / 4 * 3 || bytes > SEGMENT_BYTES / 4 * 3
 }
 
 /// Packs events of one aggregate, which stand in the order of their seqs and within the bounds of [`fits`].
