@@ -150,7 +150,7 @@ impl Maintenance {
             return if compacts { Ok(Phase::Compact(0)) } else { self.after_packing(connection) };
         };
         let plan = Plan { keep: self.task.keep, idle_through: self.task.idle_through, effort: self.task.effort };
-        let Some(load) = pack::load(connection, known, aggregate, &plan)? else {
+        let Some(load) = connection.snapshot(|| pack::load(connection, known, aggregate, &plan))? else {
             return Ok(Phase::Pack(aggregate));
         };
         let ready = pack::prepare(connection, known, &load, &self.rules)?;
@@ -203,10 +203,13 @@ impl Maintenance {
         loop {
             let before = after;
             let range = history::Range { after, before: None, limit: usize::MAX, descending: false };
-            history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
-                dropped.extend(survey.see(event.type_name, event.seq, event.data));
-                after = event.seq;
-                Ok(())
+            // One snapshot a page: what somebody packs meanwhile must be seen in one place or the other. It may be a barrier.
+            connection.snapshot(|| {
+                history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
+                    dropped.extend(survey.see(event.type_name, event.seq, event.data));
+                    after = event.seq;
+                    Ok(())
+                })
             })?;
             if after == before {
                 dropped.sort_unstable();

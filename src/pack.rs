@@ -103,8 +103,9 @@ pub struct Load {
     effort: Effort,
 }
 
-/// Reads the oldest rows of an aggregate that may go and fill a segment, in one snapshot. `None`: there are none, or too
-/// few for it to be worth it.
+/// Reads the oldest rows of an aggregate that may go and fill a segment. `None`: there are none, or too few for it to be
+/// worth it. Whoever calls holds one snapshot: somebody else may pack the same rows, into another segment than the newest
+/// that is seen here.
 pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &Plan) -> Result<Option<Load>> {
     let Some((kept_from, idle)) = kept_from(connection, aggregate, plan)? else { return Ok(None) };
     let tail = tail(connection, known, aggregate)?;
