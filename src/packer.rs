@@ -62,6 +62,8 @@ struct Shared {
 #[derive(Default)]
 struct Orders {
     round: bool,
+    /// How many commits there were when everything was packed last.
+    packed_at: Option<u64>,
     rules: Arc<Rules>,
 }
 
@@ -82,7 +84,7 @@ impl Packer {
             return;
         }
         self.written += bytes;
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.commits.fetch_add(1, Ordering::SeqCst);
         if self.thread.is_none() {
             let (options, schedule) = (self.options.clone(), self.schedule);
             let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
@@ -91,7 +93,7 @@ impl Packer {
             self.thread = thread.spawn(move || work(&options, &schedule, &shared, &turns)).ok();
         }
         let round = self.written >= self.schedule.at_bytes;
-        if round || self.shared.parked.load(Ordering::Relaxed) {
+        if round || self.shared.parked.load(Ordering::SeqCst) {
             self.shared.orders.lock().round |= round;
             self.shared.changed.notify_all();
             if round {
@@ -178,21 +180,25 @@ impl Shared {
     fn next(&self, idle: Duration) -> Cause {
         let mut orders = self.orders.lock();
         loop {
-            let seen = self.commits.load(Ordering::Relaxed);
+            let seen = self.commits.load(Ordering::SeqCst);
             if self.stop.load(Ordering::Relaxed) {
                 return Cause::Stop;
             }
             if std::mem::take(&mut orders.round) {
                 return Cause::Round;
             }
-            if self.parked.load(Ordering::Relaxed) {
-                self.changed.wait(&mut orders);
-                self.parked.store(false, Ordering::Relaxed);
+            if orders.packed_at == Some(seen) {
+                // A commit either sees this, and calls, or is seen here: it may have come while the file was being packed.
+                self.parked.store(true, Ordering::SeqCst);
+                if self.commits.load(Ordering::SeqCst) == seen {
+                    self.changed.wait(&mut orders);
+                }
+                self.parked.store(false, Ordering::SeqCst);
                 continue;
             }
             let timed_out = self.changed.wait_for(&mut orders, idle).timed_out();
-            if timed_out && self.commits.load(Ordering::Relaxed) == seen {
-                self.parked.store(true, Ordering::Relaxed);
+            if timed_out && self.commits.load(Ordering::SeqCst) == seen {
+                orders.packed_at = Some(seen);
                 return Cause::Idle;
             }
         }
