@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::history;
 use crate::job::Job;
 use crate::known::Known;
+use crate::limits::SEGMENT_BYTES;
 use crate::pack::{self, Keep, Plan};
 use crate::schema;
 use crate::segment::{self, Effort, Entry, Place};
@@ -30,6 +31,9 @@ const ANALYSIS_LIMIT: i64 = 400;
 
 /// How long cutting the WAL waits for readers.
 const TRUNCATE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Segments that become one in one slice, at most.
+const MERGED_SEGMENTS: usize = 64;
 
 /// What to do.
 #[derive(Debug, Clone, Copy)]
@@ -229,7 +233,13 @@ impl Maintenance {
     ) -> Result<Phase> {
         let mut taken = Vec::new();
         let (mut events, mut bytes, mut drops) = (0, 0, false);
+        let (mut read, mut goes_on) = (0, false);
         while let Some(place) = places.front() {
+            // Of a history that one key fills hardly anything stays: what all of it is made of must not lie in memory.
+            goes_on = taken.len() > 1 && (read >= 2 * SEGMENT_BYTES || taken.len() >= MERGED_SEGMENTS);
+            if goes_on {
+                break;
+            }
             let segment = known.segment(connection, place)?;
             let kept = || segment.entries().filter(|entry| dropped.binary_search(&entry.seq).is_err());
             let (count, size) = (kept().count(), kept().map(|entry| pack::weight(&entry)).sum());
@@ -237,6 +247,7 @@ impl Maintenance {
                 break;
             }
             (events, bytes, drops) = (events + count, bytes + size, drops || count < segment.len());
+            read += segment.bytes();
             taken.push((*place, segment));
             places.pop_front();
         }
@@ -258,6 +269,10 @@ impl Maintenance {
             if !self.put(connection, &ready)? {
                 // Somebody else is at this aggregate.
                 return Ok(Phase::Compact(aggregate));
+            }
+            // More may fit to what is there now.
+            if let (Some(place), true) = (ready.place(), goes_on) {
+                places.push_front(place);
             }
         }
         Ok(Phase::Compacting { aggregate, places, dropped, through })

@@ -178,9 +178,9 @@ fn tail(connection: &Connection, known: &mut Known, aggregate: i64) -> Result<Op
 
 /// Events as they are to stand in a segment, compressed, with what they replace.
 pub struct Ready {
-    /// Where the new segment stands.
-    place: Place,
-    packed: segment::Packed,
+    aggregate: i64,
+    /// The new segment, and where it stands; `None` where nothing of what it replaces is kept.
+    segment: Option<(Place, segment::Packed)>,
     effort: Effort,
     /// Segments that it replaces.
     replaced: Vec<Place>,
@@ -221,20 +221,32 @@ pub fn ready(
     let kept: Vec<Entry<'_>> =
         entries.iter().filter(|entry| dropped.binary_search(&entry.seq).is_err()).copied().collect();
     let generation = replaced.iter().map(|place| place.generation + 1).max().unwrap_or(0);
-    let packed = segment::encode(aggregate, &kept, effort).map_err(|error| Error::Pack(error.to_string()))?;
+    let segment = if kept.is_empty() {
+        None
+    } else {
+        let packed = segment::encode(aggregate, &kept, effort).map_err(|error| Error::Pack(error.to_string()))?;
+        Some((Place::of(aggregate, &kept, generation), packed))
+    };
     let moved = Moved {
         events: kept.len() as u64,
         bytes: kept.iter().map(|entry| weight(entry) as u64).sum(),
         dropped: (entries.len() - kept.len()) as u64,
     };
     let gaps = compact::ranges(entries.iter().map(|entry| entry.seq).filter(|seq| dropped.binary_search(seq).is_ok()));
-    Ok(Ready { place: Place::of(aggregate, &kept, generation), packed, effort, replaced, rows, gaps, moved })
+    Ok(Ready { aggregate, segment, effort, replaced, rows, gaps, moved })
+}
+
+impl Ready {
+    /// Where the new segment stands, if there is one.
+    pub fn place(&self) -> Option<Place> {
+        self.segment.as_ref().map(|(place, _)| *place)
+    }
 }
 
 /// Puts a segment in the place of what it replaces, inside the open transaction. `None`: somebody has touched that
 /// meanwhile, and the transaction is to be rolled back.
 pub fn store(connection: &Connection, ready: &Ready) -> Result<Option<Moved>> {
-    let aggregate = ready.place.aggregate;
+    let aggregate = ready.aggregate;
     for place in &ready.replaced {
         if !tables::delete_segment(connection, place)? {
             return Ok(None);
@@ -247,12 +259,16 @@ pub fn store(connection: &Connection, ready: &Ready) -> Result<Option<Moved>> {
         if deleted != count {
             return Ok(None);
         }
-        // It may have been the newest row of all.
-        tables::raise_position_floor(connection, ready.place.position)?;
+        // It may have been the newest row of all. The newest event of each key is kept, so that there is a segment.
+        if let Some(place) = ready.place() {
+            tables::raise_position_floor(connection, place.position)?;
+        }
     }
     for (after, through) in &ready.gaps {
         tables::open_gap(connection, aggregate, *after, *through)?;
     }
-    tables::store_segment(connection, &ready.place, &ready.packed, ready.effort)?;
+    if let Some((place, packed)) = &ready.segment {
+        tables::store_segment(connection, place, packed, ready.effort)?;
+    }
     Ok(Some(ready.moved))
 }
