@@ -265,6 +265,23 @@ impl Connection {
         done
     }
 
+    /// Makes several reads in one snapshot of the file: that of the open transaction, or one of their own.
+    pub fn snapshot<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        let alone = self.sqlite.is_autocommit();
+        if alone {
+            self.cached("BEGIN DEFERRED")?.raw_execute()?;
+        }
+        let done = read();
+        if alone {
+            // A read transaction has nothing to lose.
+            let ended = self.cached("COMMIT")?.raw_execute();
+            if ended.is_err() && !self.sqlite.is_autocommit() {
+                let _ = self.sqlite.execute_batch("ROLLBACK");
+            }
+        }
+        done
+    }
+
     /// Bytes in the WAL after the newest commit of this connection.
     pub fn wal_bytes(&self) -> u64 {
         self.wal_frames.load(Ordering::Relaxed) * self.frame_bytes()

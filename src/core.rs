@@ -361,19 +361,8 @@ impl Core {
 
     /// Runs several reads in one snapshot of the file.
     pub(crate) fn snapshot<T>(&mut self, read: impl FnOnce(&Connection, &mut Known) -> Result<T>) -> Result<T> {
-        let alone = self.connection.sqlite().is_autocommit();
-        if alone {
-            self.connection.cached("BEGIN DEFERRED")?.raw_execute()?;
-        }
-        let done = read(&self.connection, &mut self.known);
-        if alone {
-            // A read transaction has nothing to lose.
-            let ended = self.connection.cached("COMMIT")?.raw_execute();
-            if ended.is_err() && !self.connection.sqlite().is_autocommit() {
-                let _ = self.connection.sqlite().execute_batch("ROLLBACK");
-            }
-        }
-        done
+        let (connection, known) = (&self.connection, &mut self.known);
+        connection.snapshot(|| read(connection, known))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::history;
 use crate::job::Job;
 use crate::known::Known;
+use crate::limits::SEGMENT_BYTES;
 use crate::pack::{self, Keep, Plan};
 use crate::schema;
 use crate::segment::{self, Effort, Entry, Place};
@@ -30,6 +31,9 @@ const ANALYSIS_LIMIT: i64 = 400;
 
 /// How long cutting the WAL waits for readers.
 const TRUNCATE_PATIENCE: Duration = Duration::from_millis(200);
+
+/// Segments that become one in one slice, at most.
+const MERGED_SEGMENTS: usize = 64;
 
 /// What to do.
 #[derive(Debug, Clone, Copy)]
@@ -166,7 +170,7 @@ impl Maintenance {
             return if compacts { Ok(Phase::Compact(0)) } else { self.after_packing(connection) };
         };
         let plan = Plan { keep: self.task.keep, idle_through: self.task.idle_through, effort: self.task.effort };
-        let Some(load) = pack::load(connection, known, aggregate, &plan)? else {
+        let Some(load) = connection.snapshot(|| pack::load(connection, known, aggregate, &plan))? else {
             list.as_mut().and_then(Vec::pop);
             return Ok(Phase::Pack(aggregate, list));
         };
@@ -220,10 +224,13 @@ impl Maintenance {
         loop {
             let before = after;
             let range = history::Range { after, before: None, limit: usize::MAX, descending: false };
-            history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
-                dropped.extend(survey.see(event.type_name, event.seq, event.data));
-                after = event.seq;
-                Ok(())
+            // One snapshot a page: what somebody packs meanwhile must be seen in one place or the other. It may be a barrier.
+            connection.snapshot(|| {
+                history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
+                    dropped.extend(survey.see(event.type_name, event.seq, event.data));
+                    after = event.seq;
+                    Ok(())
+                })
             })?;
             if after == before {
                 dropped.sort_unstable();
@@ -243,7 +250,13 @@ impl Maintenance {
     ) -> Result<Phase> {
         let mut taken = Vec::new();
         let (mut events, mut bytes, mut drops, mut overflows) = (0, 0, false, false);
+        let (mut read, mut goes_on) = (0, false);
         while let Some(place) = places.front().filter(|_| !overflows) {
+            // Of a history that one key fills hardly anything stays: what all of it is made of must not lie in memory.
+            goes_on = taken.len() > 1 && (read >= 2 * SEGMENT_BYTES || taken.len() >= MERGED_SEGMENTS);
+            if goes_on {
+                break;
+            }
             let segment = known.segment(connection, place)?;
             let kept = || segment.entries().filter(|entry| dropped.binary_search(&entry.seq).is_err());
             let (count, size) = (kept().count(), kept().map(|entry| pack::weight(&entry)).sum());
@@ -253,6 +266,7 @@ impl Maintenance {
             }
             overflows = !fits;
             (events, bytes, drops) = (events + count, bytes + size, drops || count < segment.len());
+            read += segment.bytes();
             taken.push((*place, segment));
             places.pop_front();
         }
@@ -275,7 +289,8 @@ impl Maintenance {
                 // Somebody else is at this aggregate.
                 return Ok(Phase::Compact(aggregate));
             }
-            if let Some(place) = ready.remainder() {
+            // More may fit to what is there now.
+            if let Some(place) = ready.last().filter(|_| goes_on || ready.is_split()) {
                 places.push_front(place);
             }
         }

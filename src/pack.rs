@@ -111,8 +111,9 @@ pub struct Load {
     effort: Effort,
 }
 
-/// Reads the oldest rows of an aggregate that may go and fill a segment, in one snapshot. `None`: there are none, or too
-/// few for it to be worth it.
+/// Reads the oldest rows of an aggregate that may go and fill a segment. `None`: there are none, or too few for it to be
+/// worth it. Whoever calls holds one snapshot: somebody else may pack the same rows, into another segment than the newest
+/// that is seen here.
 pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &Plan) -> Result<Option<Load>> {
     let Some((kept_from, idle)) = kept_from(connection, aggregate, plan)? else { return Ok(None) };
     let tail = tail(connection, known, aggregate)?;
@@ -250,9 +251,14 @@ pub fn ready(
 }
 
 impl Ready {
-    /// Where the last of the new segments is to stand, if there are several.
-    pub fn remainder(&self) -> Option<Place> {
-        self.segments.get(1..)?.last().map(|(place, _)| *place)
+    /// Where the last of the new segments is to stand, if there are any.
+    pub fn last(&self) -> Option<Place> {
+        self.segments.last().map(|(place, _)| *place)
+    }
+
+    /// Whether it took more than one segment.
+    pub fn is_split(&self) -> bool {
+        self.segments.len() > 1
     }
 }
 
@@ -272,8 +278,8 @@ pub fn store(connection: &Connection, ready: &Ready) -> Result<Option<Moved>> {
         if deleted != count {
             return Ok(None);
         }
-        // It may have been the newest row of all.
-        if let Some((place, _)) = ready.segments.last() {
+        // It may have been the newest row of all. The newest event of each key is kept, so that there is a segment.
+        if let Some(place) = ready.last() {
             tables::raise_position_floor(connection, place.position)?;
         }
     }

@@ -74,6 +74,8 @@ struct Orders {
     round: bool,
     /// How many commits there had been when it was quiet last.
     quiet: Option<u64>,
+    /// How many commits there were when everything was packed last.
+    packed_at: Option<u64>,
     rules: Arc<Rules>,
 }
 
@@ -95,7 +97,7 @@ impl Packer {
         }
         self.written += bytes;
         self.shared.written.store(self.written, Ordering::Relaxed);
-        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.commits.fetch_add(1, Ordering::SeqCst);
         if self.thread.is_none() {
             let (options, schedule) = (self.options.clone(), self.schedule);
             let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
@@ -104,7 +106,7 @@ impl Packer {
             self.thread = thread.spawn(move || work(&options, &schedule, &shared, &turns)).ok();
         }
         let round = self.written - self.ordered >= self.schedule.at_bytes;
-        if round || self.shared.parked.load(Ordering::Relaxed) {
+        if round || self.shared.parked.load(Ordering::SeqCst) {
             self.shared.orders.lock().round |= round;
             self.shared.changed.notify_all();
             if round {
@@ -180,6 +182,7 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
         shared.changed.notify_all();
         if !matches!(done, Some(Ok(()))) {
             (connection, idle_through) = (None, 0);
+            shared.orders.lock().packed_at = None;
         }
     }
 }
@@ -227,24 +230,28 @@ impl Shared {
         let mut orders = self.orders.lock();
         let quiet = std::mem::take(&mut orders.quiet);
         loop {
-            let seen = self.commits.load(Ordering::Relaxed);
+            let seen = self.commits.load(Ordering::SeqCst);
             if self.stop.load(Ordering::Relaxed) {
                 return Cause::Stop;
             }
             if std::mem::take(&mut orders.round) {
                 return Cause::Round;
             }
-            if self.parked.load(Ordering::Relaxed) {
-                self.changed.wait(&mut orders);
-                self.parked.store(false, Ordering::Relaxed);
+            if orders.packed_at == Some(seen) {
+                // A commit either sees this, and calls, or is seen here: it may have come while the file was being packed.
+                self.parked.store(true, Ordering::SeqCst);
+                if self.commits.load(Ordering::SeqCst) == seen {
+                    self.changed.wait(&mut orders);
+                }
+                self.parked.store(false, Ordering::SeqCst);
                 continue;
             }
             let timed_out = self.changed.wait_for(&mut orders, idle / 2).timed_out();
-            if !timed_out || self.commits.load(Ordering::Relaxed) != seen {
+            if !timed_out || self.commits.load(Ordering::SeqCst) != seen {
                 continue;
             }
             if quiet == Some(seen) {
-                self.parked.store(true, Ordering::Relaxed);
+                orders.packed_at = Some(seen);
                 return Cause::Idle;
             }
             orders.quiet = Some(seen);

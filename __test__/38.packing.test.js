@@ -1,0 +1,578 @@
+"use strict"
+
+const assert = require("node:assert/strict")
+const { describe, test } = require("node:test")
+const { coded, collected, file, history, kept, notes, openNotes, rows, serialized, turns } = require("./stores.js")
+
+/** All that the public interface says of the log. */
+async function told(store) {
+  const logs = []
+  for (const { aggregateID } of store.aggregates()) logs.push(await collected(store.log({ aggregateID })))
+  return JSON.parse(
+    JSON.stringify({ all: store.readAll({ limit: 1_000_000 }), logs, sequences: [...store.sequences()] }),
+  )
+}
+
+const packed = (store) => rows(store, "SELECT count(*) FROM event_segment")[0][0]
+const unpacked = (store) => rows(store, "SELECT count(*) FROM event")[0][0]
+
+/** Packs everything, and proves that nothing has changed by it. */
+async function pack(store) {
+  const before = await told(store)
+  const result = await store.maintain()
+  assert.equal(result.complete, true)
+  assert.equal(unpacked(store), 0)
+  assert.deepEqual(await told(store), before)
+  return before
+}
+
+/** A store that packs only when it is told to. */
+const quiet = (given, options) => openNotes(given, { packing: false, ...options })
+
+const texts = (items) => items.map((item) => JSON.stringify(item))
+
+describe("packed events are read as rows are", () => {
+  test("read: every cut at the bounds of segments, in both orders, gives what a plain list gives", async () => {
+    const store = quiet(notes())
+    store.replayAll(history("a", 2_500))
+    await pack(store)
+    store.replayAll(history("a", 40, 2_500))
+    const ends = rows(store, "SELECT seq FROM event_segment ORDER BY seq").flat()
+    assert.deepEqual(ends, [1_023, 2_047, 2_499])
+    const all = store.read("a")
+    assert.equal(all.length, 2_540)
+    const list = texts(all)
+    const at = [-1, 0, 1, 1_022, 1_023, 1_024, 1_025, 2_046, 2_047, 2_048, 2_498, 2_499, 2_500, 2_539, 2_540, 9_999]
+    for (const order of ["asc", "desc"]) {
+      for (const after of at) {
+        for (const before of [undefined, ...at.slice(1)]) {
+          const wanted = list.slice(after + 1, Math.max(before ?? Infinity, after + 1))
+          if (order === "desc") wanted.reverse()
+          for (const limit of [0, 1, 2, 1_000, 1_025, undefined]) {
+            // Thousands of events at each of many cuts would take long, and say no more than their ends.
+            const found = store.read("a", { after, before, limit, order })
+            const due = wanted.slice(0, limit)
+            assert.equal(found.length, due.length, JSON.stringify({ after, before, limit, order }))
+            for (const index of [0, 1, due.length >> 1, due.length - 1]) {
+              assert.equal(found[index]?.seq, due[index] && JSON.parse(due[index]).seq)
+              assert.equal(JSON.stringify(found[index]), due[index])
+            }
+          }
+        }
+      }
+    }
+  })
+
+  test("get finds each seq, and nothing past the last", async () => {
+    const store = quiet(notes())
+    store.replayAll(history("a", 1_030))
+    const before = Array.from({ length: 1_031 }, (_, seq) => JSON.stringify(store.get("a", seq)))
+    await pack(store)
+    assert.deepEqual(
+      Array.from({ length: 1_031 }, (_, seq) => JSON.stringify(store.get("a", seq))),
+      before,
+    )
+    assert.equal(store.get("a", 1_030), undefined)
+    assert.equal(store.get("b", 0), undefined)
+  })
+
+  test("readAll of interleaved aggregates gives the order of commits, from any position and in any page", async () => {
+    const given = notes()
+    const store = quiet(given)
+    store.transaction(() => {
+      for (let n = 0; n < 3_000; n++) store.run(given.Seen, { noteID: `note ${(n * n) % 37}`, n })
+    })
+    await pack(store)
+    // Rows among segments: some aggregates move on, one new, one gone.
+    for (let n = 0; n < 100; n++) store.run(given.Seen, { noteID: `note ${n % 5}`, n })
+    store.remove("note 1")
+    store.run(given.Seen, { noteID: "note 1", n: -1 })
+    const all = texts(store.readAll({ limit: 1_000_000 }))
+    await store.maintain({ budget: 60_000 })
+    assert.deepEqual(texts(store.readAll({ limit: 1_000_000 })), all)
+    const positions = all.map((text) => JSON.parse(text).position)
+    assert.deepEqual(positions, positions.toSorted((a, b) => a - b))
+    assert.equal(new Set(positions).size, positions.length)
+    for (const [index, position] of positions.entries()) {
+      if (index % 97 > 1 && index < all.length - 3) continue
+      for (const limit of [1, 2, 1_001]) {
+        assert.deepEqual(texts(store.readAll({ afterPosition: position, limit })), all.slice(index + 1, index + 1 + limit))
+      }
+    }
+    for (const size of [1, 7, 1_000]) {
+      const found = []
+      for (let afterPosition = size === 1 ? positions.at(-50) : 0; ;) {
+        const page = store.readAll({ afterPosition, limit: size })
+        if (page.length === 0) break
+        found.push(...texts(page))
+        afterPosition = page.at(-1).position
+      }
+      assert.deepEqual(found, size === 1 ? all.slice(-49) : all)
+    }
+  })
+
+  test("every byte comes back: emoji, escapes, lone surrogates, metadata, no created, ids of other shapes", async () => {
+    const given = notes()
+    const store = quiet(given)
+    const ids = ["1", "é", "évt", "éé", "evt_\u{1F600}", "evt_\u{1F601}", "evt_\u{1F601}x", "x".repeat(255), "0", "\u0000"]
+    const strings = ["", "\u{1F600}", "\u0000\u001f\u007f", "\ud800", '"\\/', "\u2028", "ß".repeat(999), "\uffff"]
+    const created = [undefined, 0, -1, -8.64e15, 2 ** 53 - 1, 1, -(2 ** 53 - 1), undefined, 1_700_000_000_000, 5]
+    const metadata = [undefined, {}, { cause: "\u{1F600}" }, { a: { b: [1, null] } }, undefined]
+    const items = Array.from({ length: 400 }, (_, seq) => ({
+      id: seq < ids.length ? ids[seq] : `${ids[(seq * 7) % ids.length].slice(0, 200)}${seq}`,
+      type: "note.seen.1",
+      seq,
+      aggregateID: "\u{1F600} note",
+      data: { noteID: "\u{1F600} note", text: strings[seq % strings.length], "k\u{1F600}": [seq, 1e300, -0.5, null] },
+      ...(metadata[seq % 5] && { metadata: metadata[seq % 5] }),
+      ...(created[seq % 10] !== undefined && { created: created[seq % 10] }),
+    }))
+    const usable = items.filter(({ id, created = 0 }) => id !== "" && Math.abs(created) <= 2 ** 53 - 1)
+    assert.equal(usable.length, 400)
+    store.replayAll(items)
+    const stored = rows(store, "SELECT position, seq, id, type, created, metadata, data FROM event ORDER BY position")
+    await pack(store)
+    assert.deepEqual(texts(store.read("\u{1F600} note")), texts(items.map((item) => inOrder(item))))
+    assert.equal(stored.length, 400)
+    // It replays as what it is.
+    assert.deepEqual(store.replayAll(store.read("\u{1F600} note")), [
+      { aggregateID: "\u{1F600} note", applied: 0, duplicate: 400, seq: 399 },
+    ])
+    const copy = quiet(given, { path: file("copy.db") })
+    copy.replayAll(store.read("\u{1F600} note"))
+    assert.deepEqual(rows(copy, "SELECT position, seq, id, type, created, metadata, data FROM event ORDER BY position"), stored)
+  })
+
+  test("segments end at 1,024 events and at 8 MiB, and a larger event is one of its own", async () => {
+    const given = notes()
+    const store = quiet(given, { maxEventBytes: 32 * 1024 * 1024 })
+    const MiB = 1024 * 1024
+    const sized = (noteID, bytes) => {
+      const frame = JSON.stringify({ noteID, text: "" }).length
+      store.run(given.Seen, { noteID, text: "x".repeat(bytes - frame) })
+    }
+    store.transaction(() => {
+      for (let n = 0; n < 1_024; n++) store.run(given.Seen, { noteID: "exact" })
+      for (let n = 0; n < 1_025; n++) store.run(given.Seen, { noteID: "over" })
+    })
+    for (const bytes of [4 * MiB, 4 * MiB]) sized("8 MiB", bytes)
+    for (const bytes of [4 * MiB, 4 * MiB + 1]) sized("8 MiB + 1", bytes)
+    for (const bytes of [100, 8 * MiB, 100, 8 * MiB + 1, 100, 17 * MiB, 17 * MiB]) sized("large", bytes)
+    await store.maintain()
+    assert.equal(unpacked(store), 0)
+    const segments = (noteID) =>
+      rows(
+        store,
+        `SELECT first_seq, s.seq FROM event_segment s JOIN event_sequence e ON e.key = s.aggregate
+         WHERE aggregate_id = ? ORDER BY s.seq`,
+        noteID,
+      )
+    assert.deepEqual(segments("exact"), [[0, 1_023]])
+    assert.deepEqual(segments("over"), [
+      [0, 1_023],
+      [1_024, 1_024],
+    ])
+    assert.deepEqual(segments("8 MiB"), [[0, 1]])
+    assert.deepEqual(segments("8 MiB + 1"), [
+      [0, 0],
+      [1, 1],
+    ])
+    assert.deepEqual(
+      segments("large"),
+      Array.from({ length: 7 }, (_, seq) => [seq, seq]),
+    )
+    assert.equal(store.get("large", 6).data.text.length, 17 * MiB - JSON.stringify({ noteID: "large", text: "" }).length)
+  })
+})
+
+/** A serialized event with its fields in the order in which they are read. */
+function inOrder({ id, type, seq, aggregateID, data, created, metadata }) {
+  return JSON.parse(JSON.stringify({ id, type, seq, aggregateID, data, created, metadata }))
+}
+
+describe("packed events are replayed, removed and followed as rows are", () => {
+  test("rule 16: what is packed is a duplicate, or has diverged", async () => {
+    const store = quiet(notes())
+    const items = history("a", 1_500)
+    store.replayAll(items)
+    await pack(store)
+    assert.deepEqual(store.replayAll(items), [{ aggregateID: "a", applied: 0, duplicate: 1_500, seq: 1_499 }])
+    for (const seq of [0, 1_023, 1_024, 1_499]) {
+      const item = items[seq]
+      const type = item.type === "note.seen.1" ? "note.written.1" : "note.seen.1"
+      const others = { id: { ...item, id: "other" }, type: { ...item, type } }
+      others.data = { ...item, data: { ...item.data, text: "other", tag: "other" } }
+      for (const [what, other] of Object.entries(others)) {
+        assert.throws(() => store.replay(other), coded("ERR_REPLAY_DIVERGED", new RegExp(what), { seq }), what)
+      }
+    }
+    assert.throws(() => store.replay(history("a", 1, 1_501)[0]), coded("ERR_SEQUENCE_MISMATCH"))
+    store.replayAll(history("a", 10, 1_495))
+    assert.equal(store.sequence("a"), 1_504)
+  })
+
+  test("seqs and positions go on after everything is packed, and after what is packed is removed", async () => {
+    const given = notes()
+    const path = file()
+    let store = quiet(given, { path })
+    const positions = []
+    const run = () => {
+      const { seq } = store.run(given.Seen, { noteID: "a" })
+      positions.push(store.readAll({ limit: 1_000_000 }).findLast((event) => event.aggregateID === "a").position)
+      return seq
+    }
+    assert.deepEqual([run(), run()], [0, 1])
+    await pack(store)
+    assert.deepEqual([run(), run()], [2, 3])
+    await pack(store)
+    store.remove("a")
+    assert.equal(run(), 4)
+    await pack(store)
+    store.remove("a", { event: [given.Tagged, { noteID: "a", tag: "gone" }] })
+    store.close()
+    store = quiet(given, { path })
+    assert.equal(run(), 6)
+    assert.throws(() => store.run(given.Seen, { noteID: "a" }, { expectedSeq: 5 }), coded("ERR_CONFLICT"))
+    assert.deepEqual(
+      positions.map((position, index) => index === 0 || position > positions[index - 1]),
+      positions.map(() => true),
+    )
+  })
+
+  test("rule 21: remove erases segments, with their event, and a reader that was away learns of it", async () => {
+    const given = notes()
+    const store = quiet(given)
+    store.replayAll([...history("a", 2_100), ...history("b", 3)])
+    await pack(store)
+    store.remove("a", { event: [given.Tagged, { noteID: "a", tag: "gone" }] })
+    assert.deepEqual(store.read("a"), [])
+    assert.equal(packed(store), 1)
+    const [removed, ...rest] = await collected(store.log({ aggregateID: "a" }))
+    assert.deepEqual([removed.kind, removed.seq, removed.event.data.tag], ["removed", 2_100, "gone"])
+    assert.deepEqual(rest, [{ kind: "synced", aggregateID: "a", seq: 2_100 }])
+    assert.deepEqual(
+      store.readAll({ limit: 10 }).map((event) => event.aggregateID),
+      ["b", "b", "b"],
+    )
+    await pack(store)
+  })
+
+  test("rule 18: a replayed removal cuts a segment anywhere, and keeps what comes later", async () => {
+    for (const seq of [0, 500, 1_022, 1_023, 1_024, 1_500, 1_499, 1_600]) {
+      const given = notes()
+      const store = quiet(given, { path: file(`${seq}.db`) })
+      store.replayAll(history("a", 1_500))
+      await store.maintain()
+      store.replayAll(history("a", 100, 1_500))
+      const all = texts(store.readAll({ limit: 1_000_000 }))
+      store.replay({ kind: "removed", aggregateID: "a", seq })
+      assert.deepEqual(texts(store.readAll({ limit: 1_000_000 })), all.slice(seq + 1), `cut at ${seq}`)
+      const events = history("a", 1_600)
+      const applied = store.replayAll(events)[0]
+      assert.deepEqual([applied.applied, applied.duplicate], [0, 1_600])
+      await pack(store)
+      assert.equal(store.run(given.Seen, { noteID: "a" }).seq, seq === 1_600 ? 1_601 : 1_600)
+      store.close()
+    }
+  })
+
+  test("a removal that is taken back leaves segments as they were", async () => {
+    const given = notes()
+    const store = quiet(given)
+    store.replayAll(history("a", 1_200))
+    const before = await pack(store)
+    const fail = () => {
+      throw new Error("mine")
+    }
+    assert.throws(() => store.transaction(() => (store.remove("a"), assert.deepEqual(store.read("a"), []), fail())), /mine/)
+    assert.deepEqual(await told(store), before)
+    const cut = () => {
+      store.replay({ kind: "removed", aggregateID: "a", seq: 600 })
+      assert.equal(store.read("a").length, 599)
+      store.run(given.Seen, { noteID: "a" })
+      assert.equal(store.read("a").length, 600)
+      fail()
+    }
+    assert.throws(() => store.transaction(cut), /mine/)
+    assert.deepEqual(await told(store), before)
+    // Cut for good elsewhere than before: the cache must not remember the other cut.
+    store.replay({ kind: "removed", aggregateID: "a", seq: 700 })
+    assert.deepEqual(
+      store.read("a", { limit: 1 }).map((event) => event.seq),
+      [701],
+    )
+    assert.equal(store.read("a").length, 499)
+  })
+
+  test("rule 20: log, followed or not, and what is committed while it is read", async () => {
+    const given = notes()
+    const store = quiet(given)
+    const other = quiet(given, { path: store.db.name })
+    store.replayAll(history("a", 3_000))
+    const seen = []
+    let pages = 0
+    for await (const item of store.log({ aggregateID: "a", after: 10, follow: true })) {
+      if (item.kind === "synced") {
+        assert.equal(item.seq, 2_999)
+        other.run(given.Seen, { noteID: "a" })
+        await other.maintain()
+        other.run(given.Seen, { noteID: "a" })
+        await store.maintain()
+        store.run(given.Seen, { noteID: "a" })
+        continue
+      }
+      seen.push(item.event.seq)
+      // Somebody packs while the reader is between pages and inside them.
+      if (pages++ % 700 === 0) await other.maintain(pages > 1_000 ? {} : { budget: 1 })
+      if (item.event.seq === 3_002) break
+    }
+    assert.deepEqual(
+      seen,
+      Array.from({ length: 2_992 }, (_, n) => n + 11),
+    )
+  })
+
+  test("a store that was open before somebody else packs, removes and packs again sees what is there", async () => {
+    const given = notes()
+    const store = quiet(given)
+    const other = quiet(given, { path: store.db.name })
+    store.replayAll(history("a", 1_100))
+    for (let round = 0; round < 4; round++) {
+      const before = await told(store)
+      await other.maintain()
+      assert.deepEqual(await told(store), before)
+      assert.deepEqual(await told(other), before)
+      const last = store.sequence("a")
+      other.replay({ kind: "removed", aggregateID: "a", seq: last - 300 })
+      assert.equal(store.read("a").length, 300)
+      assert.deepEqual(store.read("a"), other.read("a"))
+      store.replayAll(history("a", 200, last + 1))
+      assert.deepEqual(await told(store), await told(other))
+    }
+  })
+})
+
+describe("readers that are behind while events are packed", () => {
+  test("listeners of the database get each event once, in order, whoever packs in between", async () => {
+    const given = notes()
+    const writer = quiet(given)
+    const reader = quiet(given, { path: writer.db.name })
+    const heard = []
+    reader.subscribeAll((event) => heard.push([event.aggregateID, event.seq]), { scope: "database" })
+    const due = []
+    for (let round = 0; round < 6; round++) {
+      writer.transaction(() => {
+        for (let n = 0; n < 900; n++) {
+          const noteID = `note ${n % 7}`
+          due.push([noteID, writer.run(given.Seen, { noteID }).seq])
+        }
+      })
+      await writer.maintain(round % 2 === 0 ? {} : { budget: 1 })
+      due.push(["mine", reader.run(given.Seen, { noteID: "mine" }).seq])
+      await reader.maintain({ budget: 1 })
+    }
+    while (heard.length < due.length) await turns(1)
+    await turns(20)
+    assert.deepEqual(heard, due)
+  })
+
+  test("stream, changes and waitFor", async () => {
+    const given = notes()
+    const writer = quiet(given)
+    const reader = quiet(given, { path: writer.db.name })
+    writer.run(given.Seen, { noteID: "a" })
+    const controller = new AbortController()
+    const streamed = []
+    const streaming = (async () => {
+      for await (const { seq } of reader.stream({ signal: controller.signal })) {
+        streamed.push(seq)
+        if (streamed.length === 600) return
+      }
+    })()
+    const hints = new Map()
+    const changing = (async () => {
+      for await (const change of reader.changes({ signal: controller.signal })) {
+        if (change.kind === "hint") hints.set(change.aggregateID, change.seq)
+        if (hints.get("a") === 600) return
+      }
+    })()
+    await turns()
+    const waiting = reader.waitFor({ a: 600 })
+    for (let n = 0; n < 600; n++) {
+      writer.run(given.Seen, { noteID: "a" })
+      if (n % 100 === 99) await writer.maintain()
+    }
+    await Promise.all([streaming, changing, waiting])
+    controller.abort()
+    assert.deepEqual(
+      streamed,
+      Array.from({ length: 600 }, (_, n) => n + 1),
+    )
+  })
+})
+
+describe("who packs, and what", () => {
+  test("the option packing, and those of maintain", async () => {
+    const given = notes()
+    for (const packing of [1, "yes", null, { keep: 1 }, { keepEvents: -1 }, { keepEvents: 1.5 }, { keepBytes: -1 }]) {
+      assert.throws(() => openNotes(given, { packing }), coded("ERR_INVALID_ARGUMENT", /packing/), JSON.stringify(packing))
+    }
+    for (const packing of [{ atBytes: 0 }, { idle: 0 }, { idle: 2 ** 31 }, { keepEvents: 2 ** 32 }, { idle: NaN }]) {
+      assert.throws(() => openNotes(given, { packing }), coded("ERR_INVALID_ARGUMENT", /packing/), JSON.stringify(packing))
+    }
+    const largest = { keepEvents: 2 ** 32 - 1, keepBytes: 2 ** 53 - 1, atBytes: 2 ** 53 - 1, idle: 2 ** 31 - 1 }
+    const store = openNotes(given, { packing: largest })
+    store.run(given.Seen, { noteID: "a" })
+    assert.deepEqual((await store.maintain({ budget: 1_000 })).events, 0)
+    for (const [options, name] of [
+      [{ budget: 0 }, /budget/],
+      [{ budget: "1" }, /budget/],
+      [{ rewrite: 1 }, /rewrite/],
+      [{ signal: {} }, /signal/],
+      [{ onProgress: 1 }, /onProgress/],
+      [{ speed: 1 }, /speed/],
+    ]) {
+      await assert.rejects(async () => store.maintain(options), coded("ERR_INVALID_ARGUMENT", name))
+    }
+  })
+
+  test("packing: false packs nothing by itself, and maintain packs it all the same", async () => {
+    const given = notes()
+    const store = quiet(given)
+    const keep = openNotes(given, { path: file("keep.db"), packing: { keepEvents: 10, idle: 2 ** 31 - 1 } })
+    for (const one of [store, keep]) {
+      one.transaction(() => {
+        for (let n = 0; n < 1_000; n++) one.run(given.Seen, { noteID: "a", text: "x".repeat(2_000) })
+      })
+    }
+    while (unpacked(keep) > 10) await new Promise((resolve) => setTimeout(resolve, 5))
+    assert.equal(unpacked(store), 1_000)
+    await pack(store)
+  })
+
+  test("a budget keeps the newest events rows, and none lets nothing of what is idle stay", async () => {
+    const given = notes()
+    const store = openNotes(given, { packing: { keepEvents: 20, keepBytes: 1_000, atBytes: 2 ** 40, idle: 2 ** 31 - 1 } })
+    store.replayAll([...history("a", 600), ...history("b", 600)])
+    while (!(await store.maintain({ budget: 1_000 })).complete);
+    const left = rows(store, "SELECT count(*), sum(length(data)) FROM event GROUP BY aggregate")
+    for (const [events, bytes] of left) assert.ok(events > 0 && events <= 20 && bytes <= 1_000, `${events}, ${bytes}`)
+    assert.equal(left.length, 2)
+    await pack(store)
+  })
+
+  test("two that maintain at once lose nothing and pack everything", async () => {
+    const given = notes()
+    const store = quiet(given)
+    const other = quiet(given, { path: store.db.name })
+    store.replayAll(Array.from({ length: 40 }, (_, n) => history(`note ${n}`, 300)).flat())
+    const before = await told(store)
+    await Promise.all([store.maintain(), other.maintain(), store.maintain(), other.maintain()])
+    assert.equal(unpacked(store), 0)
+    assert.deepEqual(await told(store), before)
+    assert.equal(rows(store, "PRAGMA integrity_check")[0][0], "ok")
+  })
+
+  test("runs while it is maintained: all there, and rows of what moves", async () => {
+    const given = notes()
+    const store = openNotes(given, { packing: { keepEvents: 16, atBytes: 10_000, idle: 1 } })
+    const events = []
+    let done = false
+    const maintaining = (async () => {
+      while (!done) await store.maintain({ budget: 5 })
+    })()
+    for (let n = 0; n < 3_000; n++) {
+      events.push(store.run(given.Written, { noteID: `note ${n % 3}`, text: `text ${n}` }).id)
+      if (n % 10 === 0) await turns(1)
+    }
+    done = true
+    await maintaining
+    assert.deepEqual(
+      store.readAll({ limit: 1_000_000 }).map((event) => event.id),
+      events,
+    )
+    await pack(store)
+  })
+
+  test("in memory, read-only, closed, aborted, in a transaction", async () => {
+    const given = notes()
+    const memory = openNotes(given, { path: ":memory:" })
+    memory.replayAll(history("a", 2_000))
+    await pack(memory)
+    const store = quiet(given)
+    store.replayAll(history("a", 2_000))
+    const reader = kept(store.db.name, { readonly: true, registry: given.registry, projectors: given.projectors })
+    await assert.rejects(async () => reader.maintain(), coded("ERR_READONLY"))
+    await assert.rejects(store.maintain({ signal: AbortSignal.abort() }), coded("ERR_ABORTED"))
+    const before = await told(store)
+    const controller = new AbortController()
+    const aborted = store.maintain({ signal: controller.signal, onProgress: () => controller.abort() })
+    // The job may have been done with its first progress.
+    await aborted.catch(coded("ERR_ABORTED"))
+    assert.deepEqual(await told(store), before)
+    assert.deepEqual(await told(reader), before)
+    await assert.rejects(
+      store.maintain({
+        onProgress() {
+          throw new Error("mine")
+        },
+      }),
+      /mine/,
+    )
+    assert.deepEqual(await told(store), before)
+    const closing = store.maintain()
+    store.close()
+    await assert.rejects(closing, coded("ERR_CLOSED"))
+    await assert.rejects(async () => store.maintain(), coded("ERR_CLOSED"))
+    assert.deepEqual(await told(reader), before)
+  })
+
+  test("while it is written, an aggregate's rows stay within what is kept and one batch", async () => {
+    const given = notes()
+    const keepEvents = 50
+    const store = openNotes(given, { packing: { keepEvents, keepBytes: 2 ** 40, atBytes: 50_000, idle: 2 ** 31 - 1 } })
+    // A batch: what is written between two rounds, and what is too little to be worth a segment.
+    const bound = keepEvents + Math.ceil(50_000 / 600) + 256
+    const perRound = 500
+    for (let round = 0; round < 20; round++) {
+      for (let n = 0; n < perRound; n++) store.run(given.Seen, { noteID: "a", text: "x".repeat(500) })
+      while (unpacked(store) > bound) await new Promise((resolve) => setTimeout(resolve, 1))
+    }
+    assert.equal(store.read("a").length, 20 * perRound)
+    const { longestHold } = await store.maintain({ budget: 1_000 })
+    assert.ok(longestHold > 0 && Number.isFinite(longestHold))
+  })
+
+  test("what is written while idle packing is at work is packed, too, once it is idle again", async () => {
+    const given = notes()
+    const store = openNotes(given, { packing: { idle: 1, atBytes: 2 ** 40 } })
+    for (let round = 0; round < 60; round++) {
+      for (let n = 0; n < 1 + (round % 5) * 20; n++) store.run(given.Seen, { noteID: `note ${round % 3}` })
+      // In the middle of the round that packs, sometimes: the last run calls, or is seen.
+      while (unpacked(store) > 0 && round % 4 > 0) await new Promise((resolve) => setTimeout(resolve, 0))
+      store.run(given.Seen, { noteID: "last" })
+      for (const start = performance.now(); unpacked(store) > 0; await new Promise((resolve) => setTimeout(resolve, 1))) {
+        assert.ok(performance.now() - start < 5_000, `nobody packs what was written last, in round ${round}`)
+      }
+    }
+  })
+})
+
+test("an event that a removal has passed is told once, packed or not", async () => {
+  const given = notes()
+  const store = quiet(given)
+  store.replayAll(history("a", 10))
+  await store.maintain()
+  const deletion = serialized("tagged", 10, { noteID: "a", tag: "gone" })
+  store.replay(deletion)
+  await store.maintain()
+  const heard = []
+  const other = quiet(given, { path: store.db.name })
+  other.subscribeAll((event) => heard.push(event.seq), { scope: "database" })
+  store.replay({ kind: "removed", aggregateID: "a", seq: 10, event: deletion })
+  store.run(given.Seen, { noteID: "a" })
+  while (heard.at(-1) !== 11) await turns(1)
+  // The deletion event was there before the listener came.
+  assert.deepEqual(heard, [11])
+  assert.deepEqual(rows(store, "SELECT tag FROM tag WHERE tag = 'gone'"), [["gone"]])
+})
