@@ -30,6 +30,7 @@ describe("rule 1: type and version", () => {
         ephemeral: false,
         upcast: undefined,
         projector: undefined,
+        compactKey: undefined,
         registry,
       },
     )

@@ -127,7 +127,8 @@ describe("mistake 13: a session whose tool output was sent whole on each chunk",
     ["sql", "never"],
   ]) {
     test(`24 MB of bytes replay, twice, into the same tables (${language}, validate: "${validate}")`, () => {
-      const store = openSessions(file(), { language, validate })
+      // Packing would move rows between the two looks at them.
+      const store = openSessions(file(), { language, validate, packing: false })
       const [result, ...others] = store.replayAll(input)
       assert.deepEqual(others, [])
       assert.deepEqual({ ...result, aggregateID: "" }, { aggregateID: "", applied: 1_844, duplicate: 0, seq: 1_843 })

@@ -57,6 +57,7 @@ describe("use after close", () => {
       runAllAsync: () => store.runAllAsync([[Written, { noteID: "a" }]]),
       replayAllAsync: () => store.replayAllAsync("[]"),
       waitFor: () => store.waitFor({ a: 0 }),
+      maintain: () => store.maintain(),
     }
     for (const [name, call] of Object.entries(promises)) await assert.rejects(call, closed, name)
     const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(store))

@@ -13,6 +13,8 @@ const HARD = 64 * MIB
 const FRAME = 4096 + 24
 let files = 0
 
+/** Packing would leave little to checkpoint: the notes are alike. */
+const UNPACKED = { packing: false }
 const newPath = () => join(folder, `${files++}.db`)
 const walBytes = (path) => statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0
 
@@ -40,7 +42,7 @@ function assertBeginsAnew(log, path) {
 describe("checkpoints", () => {
   test("the WAL of a busy writer stays below its hard bound and one transaction", () => {
     const path = newPath()
-    const log = openNotes(path)
+    const log = openNotes(path, UNPACKED)
     const largest = writeMiB(log, path, 110)
     assert.ok(largest < HARD + 2 * MIB, `the WAL had ${largest / MIB} MiB`)
     log.store.close()
@@ -49,7 +51,7 @@ describe("checkpoints", () => {
 
   test("the same with a second connection that reads and writes between", () => {
     const path = newPath()
-    const log = openNotes(path)
+    const log = openNotes(path, UNPACKED)
     const second = log.store.connect()
     const count = second.prepare("SELECT count(*) FROM event").pluck()
     const touch = second.prepare("UPDATE note SET writes = writes WHERE id = 'a0'")
@@ -64,7 +66,7 @@ describe("checkpoints", () => {
 
   test("a read transaction that is held lets the WAL grow, stops nobody, and the WAL begins anew after it", () => {
     const path = newPath()
-    const log = openNotes(path)
+    const log = openNotes(path, UNPACKED)
     writeMiB(log, path, 1)
     const second = log.store.connect()
     second.exec("BEGIN")
@@ -79,7 +81,7 @@ describe("checkpoints", () => {
 
   test("the thread cuts a WAL that a reader made large once the reader is gone, without another write", async () => {
     const path = newPath()
-    const log = openNotes(path)
+    const log = openNotes(path, UNPACKED)
     const second = log.store.connect()
     second.exec("BEGIN")
     second.prepare("SELECT count(*) FROM event").get()
@@ -96,7 +98,7 @@ describe("checkpoints", () => {
 
   test("one transaction may be larger than every bound", () => {
     const path = newPath()
-    const log = openNotes(path)
+    const log = openNotes(path, UNPACKED)
     log.store.transaction(() => writeMiB(log, path, 70))
     assert.equal(log.store.readAll({ limit: 1_000 }).length, 280)
     assertBeginsAnew(log, path)
