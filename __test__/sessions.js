@@ -86,8 +86,15 @@ function savePart(tx, { part: { id, messageID, sessionID, ...data }, time }) {
   )
 }
 
+/** By which an event is superseded: each carries the whole state of what its key names. A part goes with its message, too. */
+const COMPACT_KEYS = {
+  "session.updated": ["info.id"],
+  "message.updated": ["info.id", "message.removed"],
+  "message.part.updated": ["part.id", "message.part.removed", "message.removed"],
+}
+
 /** The projectors of the recording: all JavaScript, or in SQL where SQL says it as well. */
-function sessionProjectors(registry, language) {
+function sessionProjectors(registry, language, compact) {
   const whole = z.looseObject({ id: z.string() })
   const types = {
     "session.created": [{ info: whole }, saveSession],
@@ -118,17 +125,23 @@ function sessionProjectors(registry, language) {
       sql`DELETE FROM part WHERE id = :data ->> '$.partID'`,
     ],
   }
-  return Object.entries(types).map(([type, [fields, apply, statements]]) => {
+  const made = {}
+  // Barriers first: a key names their definitions.
+  const ordered = Object.entries(types).toSorted(([one], [other]) => (one in COMPACT_KEYS) - (other in COMPACT_KEYS))
+  return ordered.map(([type, [fields, apply, statements]]) => {
     const schema = z.object({ sessionID: z.string(), ...fields })
-    const definition = define({ type, version: 1, aggregate: "sessionID", schema, registry })
+    const [path, ...barriers] = (compact && COMPACT_KEYS[type]) || []
+    const compactKey = path && { path, barriers: barriers.map((barrier) => made[barrier]) }
+    const definition = define({ type, version: 1, aggregate: "sessionID", schema, registry, compactKey })
+    made[type] = definition
     return project(definition, language === "sql" && statements !== undefined ? statements : apply)
   })
 }
 
-/** A store that knows the recordings. `language`: "js" (default) or "sql". */
-function openSessions(path, { language = "js", ...options } = {}) {
+/** A store that knows the recordings. `language`: "js" (default) or "sql"; `compact`: with keys by which it compacts. */
+function openSessions(path, { language = "js", compact = false, ...options } = {}) {
   const registry = createRegistry()
-  const projectors = sessionProjectors(registry, language)
+  const projectors = sessionProjectors(registry, language, compact)
   return kept(path, { registry, projectors, migrate: (db) => db.exec(TABLES), ...options })
 }
 

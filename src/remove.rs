@@ -75,11 +75,13 @@ fn erase_packed(connection: &Connection, known: &mut Known, key: i64, through: i
         if place.first_seq > through {
             break;
         }
-        tables::delete_segment(connection, &place)?;
         if place.seq > through {
             let segment = known.segment(connection, &place)?;
+            tables::delete_segment(connection, &place)?;
             let rest: Vec<Entry<'_>> = segment.entries().filter(|entry| entry.seq > through).collect();
             tables::insert_segment(connection, key, &rest, place.generation + 1, Effort::Quick)?;
+        } else {
+            tables::delete_segment(connection, &place)?;
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Random programs of run, replay, transactions, removal, claims and reopening, on a real file, each step compared with
-//! the model: outcome, sequences, owners, events, and the projected table.
+//! Random programs of run, replay, transactions, removal, claims, maintenance and reopening, on a real file, each step
+//! compared with the model: outcome, sequences, owners, events, and the projected table.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -53,6 +53,10 @@ enum Step {
         steps: Vec<Step>,
         keep: bool,
     },
+    /// So many steps of maintenance, which packs everything.
+    Maintain {
+        steps: u8,
+    },
     Reopen,
 }
 
@@ -67,10 +71,12 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(aggregate, start, count, other)| Step::Replay { aggregate, start, count, other }),
         1 => (0..3u8, -2..2i64, 1..4u8).prop_map(|(aggregate, start, length)| Step::Gap { aggregate, start, length }),
         1 => (0..3u8, -2..3i64).prop_map(|(aggregate, offset)| Step::Removed { aggregate, offset }),
+        2 => prop_oneof![0..4u8, Just(u8::MAX)].prop_map(|steps| Step::Maintain { steps }),
         1 => Just(Step::Reopen),
     ];
     leaf.prop_recursive(3, 12, 5, |inner| {
-        let inner = inner.prop_filter("a transaction cannot reopen", |step| !matches!(step, Step::Reopen));
+        let outside = |step: &Step| !matches!(step, Step::Reopen | Step::Maintain { .. });
+        let inner = inner.prop_filter("a transaction can neither reopen nor be maintained", outside);
         (proptest::collection::vec(inner, 0..5), any::<bool>())
             .prop_map(|(steps, keep)| Step::Transaction { steps, keep })
     })
@@ -176,6 +182,14 @@ fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> 
             } else {
                 store.rollback().unwrap();
                 *model = before;
+            }
+        }
+        Step::Maintain { steps } => {
+            let mut errand = store.maintenance(true, false).unwrap();
+            for _ in 0..*steps {
+                if !errand.step(Duration::ZERO).unwrap() {
+                    break;
+                }
             }
         }
         Step::Reopen => return false,
