@@ -28,6 +28,8 @@ pub mod known;
 
 pub mod history;
 
+pub mod dedupe;
+
 pub mod owner;
 pub mod project;
 pub mod remove;
