@@ -195,6 +195,7 @@ export interface Binding {
     aggregateID: string,
   ): [id: string, created: number, after: number, position: number, pendingIndex: number]
 
+  backup(handle: Handle, target: string): JobHandle
   maintenance(handle: Handle, idle: boolean, rewrite: boolean): JobHandle
   /** `{more, report}` or `{code, message, fields}`, as JSON text. */
   jobStep(job: JobHandle, milliseconds: number): Promise<string>

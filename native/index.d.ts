@@ -35,6 +35,9 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 /** Aggregates by id: four flat values each, id, seq, owner, epoch. */
 export declare function aggregates(handle: Handle, prefix: string, after: string, limit: number): (string | number | null)[]
 
+/** Begins a copy of the file into one that is not there yet. */
+export declare function backup(handle: Handle, target: string): Job
+
 /**
  * Begins a transaction, or a savepoint inside one; mode 0 immediate, 1 deferred, 2 exclusive. `false`: the lock is
  * taken, and was not to be waited for.

@@ -49,6 +49,8 @@ pub mod pack;
 
 pub mod maintain;
 
+pub mod backup;
+
 mod checkpoint;
 mod packer;
 pub mod watch;

@@ -168,6 +168,10 @@ const mark: true | undefined = store.run(Kept, { id: "a", at: 1 }).unchanged
 void [ignored, mark]
 // @ts-expect-error: a list of paths
 define({ type: "t", version: 1, aggregate: "id", schema: Kept.schema, compactKey: "id", dedupe: "at" })
+const copied: Promise<{ bytes: number; pages: number }> = store.backup("copy.db", {
+  onProgress: ({ pages, totalPages, bytes }) => void [pages, totalPages, bytes],
+})
+void copied
 
 const removal: RemoveOptions<typeof Renamed> = { event: [Renamed, { id: "a", name: "gone" }] }
 store.remove("a", removal)
