@@ -39,6 +39,8 @@ export interface Definition<
   readonly projector: "none" | undefined
   /** By which later events supersede earlier ones; see `DefineOptions.compactKey`. */
   readonly compactKey: CompactKey | undefined
+  /** What may differ where a run says nothing new; see `DefineOptions.dedupe`. */
+  readonly dedupe: readonly string[] | undefined
   /** Only stores that were opened with this registry know the definition. */
   readonly registry: Registry
 }
@@ -108,6 +110,14 @@ export interface DefineOptions<
    * A string is a path without barriers. Default: every event is kept for good.
    */
   compactKey?: string | { path: string; barriers?: readonly AnyDefinition[] | undefined } | undefined
+  /**
+   * Spares what says nothing new: a run whose data equals the newest event of its `compactKey`, since the last barrier, but
+   * for these paths (names inside data, joined by dots; none: all of it must be equal) stores nothing, projects nothing,
+   * publishes nothing, and returns that event with `unchanged: true`. The JSON texts are compared, so that keys in
+   * another order are a difference; metadata is not looked at. Replay applies every event. Without `compactKey`:
+   * `ERR_INVALID_ARGUMENT`. Default: every run is stored.
+   */
+  dedupe?: readonly string[] | undefined
   /** Default: the one registry of the process. */
   registry?: Registry | undefined
 }
@@ -144,6 +154,7 @@ export function define<
     upcast: upcast === undefined ? undefined : Object.freeze({ ...upcast }),
     projector,
     compactKey: checkCompactKey(name, given.compactKey, given.ephemeral),
+    dedupe: checkDedupe(name, given.dedupe, given.compactKey),
     registry,
   })
   registry.add(definition as EitherDefinition)
@@ -230,6 +241,7 @@ const OPTIONS = [
   "upcast",
   "projector",
   "compactKey",
+  "dedupe",
   "registry",
 ] as const
 
@@ -273,6 +285,23 @@ function checkCompactKey(
     throw invalidArgument(`${where}.barriers must be an array of definitions`)
   }
   return Object.freeze({ path, barriers: Object.freeze([...barriers]) })
+}
+
+function checkDedupe(
+  name: string,
+  given: readonly string[] | undefined,
+  compactKey: unknown,
+): readonly string[] | undefined {
+  if (given === undefined) return undefined
+  const where = `define ${name}: dedupe`
+  if (compactKey === undefined) throw invalidArgument(`${where} needs a compactKey: the newest event of what?`)
+  if (!Array.isArray(given)) throw invalidArgument(`${where} must be an array of paths, not ${show(given)}`)
+  given.forEach((path, index) => {
+    if (checkName(`${where}[${index}]`, path).split(".").includes("")) {
+      throw invalidArgument(`${where}[${index}] has an empty name: ${show(path)}`)
+    }
+  })
+  return Object.freeze([...given])
 }
 
 /** The run-time side of `AggregateField`, for schemas that can describe themselves as JSON Schema. */

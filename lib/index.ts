@@ -33,6 +33,7 @@ export type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions }
 export type { LogItem, LogOptions } from "./log"
 export type { Change, ChangesOptions } from "./changes"
 export type { WaitOptions, WaitSequences } from "./wait"
+export type { BackupOptions, BackupProgress, BackupResult } from "./backup"
 export type { ClaimOptions, Ownership } from "./owner"
 export type { Ephemeral, Event, Metadata, PositionedEvent, SerializedEvent } from "./payload"
 

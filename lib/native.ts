@@ -29,6 +29,17 @@ export interface Batch {
 /** What native calls return for a recorded event: `[seq, id, created, position, pendingIndex]`. */
 export type Recorded = readonly [seq: number, id: string, created: number, position: number, pendingIndex: number]
 
+/** What `run` returns for what is stored already: `pendingIndex` is -1, and the frame that it began has ended. */
+export type Repeated = readonly [
+  seq: number,
+  id: string,
+  created: number | null,
+  position: number,
+  pendingIndex: number,
+  data: string,
+  metadata: string | null,
+]
+
 /** How `begin` takes the lock. */
 export const MODE = { immediate: 0, deferred: 1, exclusive: 2 } as const
 
@@ -67,6 +78,8 @@ export interface Registration {
   compactPath: string[]
   /** Types whose events end every key's life. */
   compactBarriers: string[]
+  /** The names that lead to what may differ where a run repeats what is stored; undefined: it is not asked. */
+  dedupe: string[][] | undefined
 }
 
 export interface NativeOpenOptions {
@@ -116,7 +129,7 @@ export interface Binding {
     created: number | null,
     metadata: string | null,
     owner: string | null,
-  ): Recorded
+  ): Recorded | Repeated
   remove(
     handle: Handle,
     aggregateID: string,
@@ -182,6 +195,7 @@ export interface Binding {
     aggregateID: string,
   ): [id: string, created: number, after: number, position: number, pendingIndex: number]
 
+  backup(handle: Handle, target: string): JobHandle
   maintenance(handle: Handle, idle: boolean, rewrite: boolean): JobHandle
   /** `{more, report}` or `{code, message, fields}`, as JSON text. */
   jobStep(job: JobHandle, milliseconds: number): Promise<string>

@@ -30,6 +30,8 @@ export interface Event<Data = unknown> {
   metadata?: Metadata
   /** What is stored: the schema's input, parsed from the stored text when first read. */
   data: Data
+  /** Nothing was recorded: a run said again what this event, stored before, says. See `define`'s `dedupe`. */
+  unchanged?: true
 }
 
 /** One fact on the wire and in exports: what `read`, `readAll` and `log` give, and `replay` takes. */

@@ -134,6 +134,7 @@ export class Projections {
       validate: validate || upcasts.length > 0 || kind === PROJECTOR.function,
       upcast: upcasts.length > 0,
       compactPath: definition.compactKey?.path.split(".") ?? [],
+      dedupe: definition.dedupe?.map((path) => path.split(".")),
       compactBarriers: [...new Set(definition.compactKey?.barriers.map((barrier) => barrier.type))],
     }))
   }

@@ -3,7 +3,7 @@ import { checkBoolean, checkInteger, checkOptions, checkSignal } from "./argumen
 import type { AsyncOptions, WriteContext } from "./context"
 import type { AnyDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
-import { PROJECTOR, RUN, native, type Recorded } from "./native"
+import { PROJECTOR, RUN, native, type Recorded, type Repeated } from "./native"
 import { inspectable, lazyEvent, type Event, type Metadata } from "./payload"
 import { applyProjector, type Target } from "./project"
 import { UNRECORDED, type PendingEvent } from "./transaction"
@@ -136,11 +136,13 @@ export class Runner {
     transactions.beforeFrame()
     if (prepared.target.kind !== PROJECTOR.function) {
       const recorded = this.#native(prepared, envelope, RUN.begin | RUN.project | RUN.commit)
+      if (isRepeated(recorded)) return asUnchanged(prepared, recorded)
       const event = asEvent(prepared, envelope, recorded)
       transactions.recorded(recorded[4], pendingEvent(event, prepared.text, envelope, recorded))
       return event
     }
     const recorded = this.#native(prepared, envelope, RUN.begin | RUN.guard)
+    if (isRepeated(recorded)) return asUnchanged(prepared, recorded)
     transactions.entered()
     return transactions.inside(() => this.finish(prepared, envelope, recorded))
   }
@@ -148,7 +150,8 @@ export class Runner {
   /** One event in the frame that is open. */
   #record(prepared: Prepared, envelope: Envelope): Event {
     const step = prepared.target.kind === PROJECTOR.function ? RUN.guard : RUN.project
-    return this.finish(prepared, envelope, this.#native(prepared, envelope, step))
+    const recorded = this.#native(prepared, envelope, step)
+    return isRepeated(recorded) ? asUnchanged(prepared, recorded) : this.finish(prepared, envelope, recorded)
   }
 
   #recordAll(prepared: readonly Prepared[], envelope: Envelope): Event[] {
@@ -157,7 +160,7 @@ export class Runner {
     return prepared.map((event, index) => this.#record(event, index === 0 ? envelope : later))
   }
 
-  #native({ index, aggregateID, text }: Prepared, envelope: Envelope, flags: number): Recorded {
+  #native({ index, aggregateID, text }: Prepared, envelope: Envelope, flags: number): Recorded | Repeated {
     const { handle, record, owner } = this.context
     const { expectedSeq, created, metadata } = envelope
     const all = record ? flags : flags | RUN.unrecorded
@@ -173,6 +176,18 @@ const RUN_ASYNC_OPTIONS = [...RUN_OPTIONS, "signal"]
 function asEvent(prepared: Prepared, envelope: Envelope, [seq, id, created]: Recorded): Event {
   const { type, version } = prepared.target.definition
   return inspectable(lazyEvent(id, type, version, prepared.aggregateID, seq, created, envelope.metadata, prepared.text))
+}
+
+function isRepeated(recorded: Recorded | Repeated): recorded is Repeated {
+  return recorded[4] < 0
+}
+
+/** The event that is stored already. It has been projected and published when it was recorded, or will be with its frame. */
+function asUnchanged(prepared: Prepared, [seq, id, created, , , data, metadata]: Repeated): Event {
+  const { type, version } = prepared.target.definition
+  const event = lazyEvent(id, type, version, prepared.aggregateID, seq, created, metadata, data)
+  event.unchanged = true
+  return inspectable(event)
 }
 
 function pendingEvent(event: Event, text: string, { publish }: Envelope, [seq, , , position]: Recorded): PendingEvent {

@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { resolve } from "node:path"
 import { checkName, checkOptions, checkUncut } from "./argument"
+import { backup, type BackupOptions, type BackupResult } from "./backup"
 import { changes, type Change, type ChangesOptions } from "./changes"
 import type { WriteContext } from "./context"
 import { Database } from "./database"
@@ -312,6 +313,17 @@ export class Store<Tx = Database> {
    */
   maintain(options?: MaintainOptions): Promise<MaintainResult> {
     return maintain(this.#context, options)
+  }
+
+  /**
+   * Copies the whole database, the program's tables included, into a file that is not there yet, while everybody goes on reading
+   * and writing: as of one moment after the call, what was committed by then and nothing else. The file has its name only
+   * once it is complete. Something of that name: `ERR_INVALID_ARGUMENT`; a folder or disk that refuses: `ERR_SQLITE`;
+   * `ERR_ABORTED`, `ERR_IN_TRANSACTION` (in memory), `ERR_IN_PROJECTOR`, `ERR_CLOSED` when the store is closed meanwhile,
+   * `ERR_CORRUPT`.
+   */
+  backup(path: string, options?: BackupOptions): Promise<BackupResult> {
+    return backup(this.#context, path, options)
   }
 
   /** A second connection to the file, which the caller closes. In memory there is none: `ERR_INVALID_ARGUMENT`. */

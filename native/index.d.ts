@@ -35,6 +35,9 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 /** Aggregates by id: four flat values each, id, seq, owner, epoch. */
 export declare function aggregates(handle: Handle, prefix: string, after: string, limit: number): (string | number | null)[]
 
+/** Begins a copy of the file into one that is not there yet. */
+export declare function backup(handle: Handle, target: string): Job
+
 /**
  * Begins a transaction, or a savepoint inside one; mode 0 immediate, 1 deferred, 2 exclusive. `false`: the lock is
  * taken, and was not to be waited for.
@@ -125,6 +128,8 @@ export interface NativeDefinition {
   compactPath: Array<string>
   /** Types whose events end every key's life. */
   compactBarriers: Array<string>
+  /** Paths inside data that may differ where a run repeats what is stored; absent: it is not asked. */
+  dedupe?: Array<Array<string>>
 }
 
 /** What a function of the caller is, besides its name. */
@@ -219,9 +224,11 @@ export declare function rollback(handle: Handle): number
 
 /**
  * Records one event. Flags: 1 begin a frame, 2 run the SQL projector, 4 commit the frame, 8 do not record, 16 a
- * JavaScript projector follows. `expectedSeq` −2 does not ask. Answers `[seq, id, created, position, pendingIndex]`.
+ * JavaScript projector follows. `expectedSeq` −2 does not ask. Answers `[seq, id, created, position, pendingIndex]`;
+ * or, with −1 as pending index, `data` and `metadata`, the stored event that says the same: nothing was recorded, and the
+ * frame that this call began has been ended.
  */
-export declare function run(handle: Handle, flags: number, definition: number, aggregateId: string, data: string, expectedSeq: number, created?: number | undefined | null, metadata?: string | undefined | null, owner?: string | undefined | null): [seq: number, id: string, created: number, position: number, pendingIndex: number]
+export declare function run(handle: Handle, flags: number, definition: number, aggregateId: string, data: string, expectedSeq: number, created?: number | undefined | null, metadata?: string | undefined | null, owner?: string | undefined | null): [seq: number, id: string, created: number | null, position: number, pendingIndex: number, data?: string, metadata?: string | null]
 
 /** The last seq of an aggregate, −1 when unknown. */
 export declare function sequence(handle: Handle, aggregateId: string): number

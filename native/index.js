@@ -836,6 +836,7 @@ function __napiStampBindingTarget(exportsObject, target) {
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
 module.exports.aggregates = nativeBinding.aggregates
+module.exports.backup = nativeBinding.backup
 module.exports.begin = nativeBinding.begin
 module.exports.claim = nativeBinding.claim
 module.exports.close = nativeBinding.close

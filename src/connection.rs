@@ -343,6 +343,16 @@ impl Connection {
     }
 }
 
+/// Opens the file that a backup is written into: empty, and nobody else's. It is thrown away unless it is completed, so that
+/// it needs no journal.
+pub fn open_copy(path: &Path) -> Result<Sqlite> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let copy = Sqlite::open_with_flags(path, flags).map_err(|error| cannot_open(&path.display().to_string(), error))?;
+    copy.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
+    copy.pragma_update(None, "synchronous", "OFF")?;
+    Ok(copy)
+}
+
 /// Puts the path into an error of opening that should name it.
 fn named(path: &str, error: Error) -> Error {
     match error {

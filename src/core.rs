@@ -12,8 +12,9 @@ use crate::checkpoint::Checkpointer;
 use crate::compact::Rules;
 use crate::connection::Connection;
 use crate::cursor::Cursor;
+use crate::dedupe::{Candidate, Dedupe, Look};
 use crate::error::{Error, Result};
-use crate::event::{self, NewEvent, Recorded};
+use crate::event::{self, NewEvent, Ran, Recorded};
 use crate::id::Ids;
 use crate::known::Known;
 use crate::limits::ROW_BYTES;
@@ -72,6 +73,7 @@ pub(crate) struct Core {
     pub(crate) known: Known,
     pub(crate) definitions: Definitions,
     pub(crate) rules: Arc<Rules>,
+    pub(crate) dedupe: Dedupe,
     pub(crate) keep: Keep,
     pub(crate) ids: Ids,
     pub(crate) max_event_bytes: usize,
@@ -95,6 +97,7 @@ impl Core {
             known: Known::default(),
             definitions: Definitions::default(),
             rules: Arc::default(),
+            dedupe: Dedupe::default(),
             keep: Keep { events: 0, bytes: 0 },
             ids: Ids::new(),
             max_event_bytes,
@@ -153,7 +156,7 @@ impl Core {
     pub(crate) fn commit(&mut self) -> Result<u32> {
         let committed = self.transactions.commit(&self.connection);
         if committed.is_err() {
-            self.known.forget();
+            self.forget();
         } else if self.transactions.state() == State::Autocommit {
             self.after_commit();
         }
@@ -161,7 +164,14 @@ impl Core {
         committed
     }
 
+    /// Rows that were seen may have been taken back.
+    fn forget(&mut self) {
+        self.known.forget();
+        self.dedupe.forget();
+    }
+
     pub(crate) fn after_commit(&mut self) {
+        self.dedupe.keep();
         if let Some(checkpointer) = &mut self.checkpointer {
             checkpointer.committed(self.connection.wal_bytes());
         }
@@ -183,7 +193,7 @@ impl Core {
     }
 
     pub(crate) fn rollback(&mut self) -> u32 {
-        self.known.forget();
+        self.forget();
         // A statement that is still open would keep giving rows that are taken back.
         self.cursors.clear();
         self.transactions.rollback(&self.connection)
@@ -233,15 +243,15 @@ impl Core {
         Err(Error::InTransaction(otherwise))
     }
 
-    pub(crate) fn run(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Recorded> {
+    pub(crate) fn run(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Ran> {
         run::check(self.definitions.get(event.definition)?, event, self.max_event_bytes)?;
         self.check_writable()?;
         if steps.begin {
             self.begin(Mode::Immediate, true)?;
         }
-        let recorded = self.record(steps, event);
-        let recorded = match self.noticed(recorded) {
-            Ok(recorded) => recorded,
+        let ran = self.record(steps, event);
+        let ran = match self.noticed(ran) {
+            Ok(ran) => ran,
             Err(error) => {
                 if steps.begin {
                     self.rollback();
@@ -249,20 +259,35 @@ impl Core {
                 return Err(error);
             }
         };
-        if steps.commit {
+        if steps.commit || (steps.begin && matches!(ran, Ran::Repeated(_))) {
             self.commit()?;
         }
-        Ok(recorded)
+        Ok(ran)
     }
 
-    pub(crate) fn record(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Recorded> {
+    fn record(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Ran> {
         self.transactions.projecting = false;
         self.check_inside("An event is recorded inside a transaction")?;
         let definition = self.definitions.get(event.definition)?;
         let mut recorded = if steps.unrecorded {
             run::stamped(&mut self.ids, event, -1, 0)
         } else {
-            run::record(&self.connection, &mut self.known, &mut self.ids, definition, event)?
+            let (connection, known) = (&self.connection, &mut self.known);
+            let sequence = run::writable(connection, event.aggregate_id, event.owner, event.expected_seq)?;
+            let mut seen = None;
+            if definition.dedupe.is_some() {
+                let candidate =
+                    Candidate { type_name: &definition.name, aggregate_id: event.aggregate_id, data: event.data };
+                match self.dedupe.look(connection, known, &sequence, candidate, self.transactions.base())? {
+                    Look::Repeats(repeated) => return Ok(Ran::Repeated(repeated)),
+                    Look::New(new) => seen = new,
+                }
+            }
+            let recorded = run::record(connection, known, &mut self.ids, definition, event, &sequence)?;
+            if definition.dedupe.is_some() {
+                self.dedupe.note(sequence.key, &definition.name, recorded.seq, seen);
+            }
+            recorded
         };
         self.recorded_bytes += event.data.len() as u64 + ROW_BYTES;
         self.transactions.took(recorded.position, recorded.position);
@@ -272,7 +297,7 @@ impl Core {
             project::project(&self.connection, &mut self.transactions, definition, &stored)?;
         }
         self.transactions.projecting = steps.projecting;
-        Ok(recorded)
+        Ok(Ran::Recorded(recorded))
     }
 
     /// Makes what an event has that is published and never stored: id, time, the aggregate's last seq, the position
@@ -333,7 +358,7 @@ impl Core {
     /// After statements of the caller: what they took back, what they committed.
     pub(crate) fn after_statements(&mut self, start: Instant, done: Result<bool>) -> Result<()> {
         if !matches!(done, Ok(false)) {
-            self.known.forget();
+            self.forget();
         }
         if self.transactions.state() == State::Autocommit {
             self.after_commit();

@@ -50,6 +50,32 @@ pub struct Recorded {
     pub pending: u32,
 }
 
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// It recorded an event.
+    Recorded(Recorded),
+    /// Nothing: this event says the same. The frame that the run began has been ended.
+    Repeated(Repeated),
+}
+
+/// A stored event that a run repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repeated {
+    /// Its place in the aggregate.
+    pub seq: i64,
+    /// Its id.
+    pub id: String,
+    /// Its place in the order of commits.
+    pub position: i64,
+    /// Unix milliseconds, where its writer said.
+    pub created: Option<i64>,
+    /// JSON object text.
+    pub metadata: Option<String>,
+    /// JSON text.
+    pub data: String,
+}
+
 /// A stored event, borrowed from the row that holds it.
 #[derive(Debug, Clone, Copy)]
 pub struct StoredEvent<'a> {
@@ -82,6 +108,20 @@ pub struct ReplayResult {
     pub duplicate: u32,
     /// The last seq held now.
     pub seq: i64,
+}
+
+impl Repeated {
+    /// All that is to be told of a stored event.
+    pub fn of(event: &StoredEvent<'_>) -> Self {
+        Repeated {
+            seq: event.seq,
+            id: event.id.to_owned(),
+            position: event.position,
+            created: event.created,
+            metadata: event.metadata.map(str::to_owned),
+            data: event.data.to_owned(),
+        }
+    }
 }
 
 impl StoredEvent<'_> {

@@ -28,6 +28,8 @@ pub mod known;
 
 pub mod history;
 
+pub mod dedupe;
+
 pub mod owner;
 pub mod project;
 pub mod remove;
@@ -46,6 +48,8 @@ mod job;
 pub mod pack;
 
 pub mod maintain;
+
+pub mod backup;
 
 mod checkpoint;
 mod packer;

@@ -28,6 +28,12 @@ pub const MAX_AGGREGATE_KEY: i64 = i32::MAX as i64;
 /// Largest integer that a JavaScript number carries exactly (2^53 − 1): bound of `created` and of positions.
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
+/// Aggregates of which a store keeps the newest events of each key, for definitions with `dedupe`.
+pub const DEDUPE_AGGREGATES: usize = 64;
+
+/// Keys that it keeps of them, about 32 bytes each; of the aggregate used last it keeps all.
+pub const DEDUPE_KEYS: usize = 256 * 1024;
+
 /// Rows of a page that is read for JavaScript, at most, whatever limit the caller gave.
 pub const MAX_PAGE_ROWS: usize = 1_000;
 

@@ -192,6 +192,60 @@ pub fn field<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     FieldOf(name).deserialize(&mut deserializer).ok().flatten()
 }
 
+/// The text of an object, which must be valid JSON, without the fields at these paths, written in a form of its own:
+/// equal for equal texts. `None` where `text` is no object, or cannot be read so.
+pub fn without(text: &str, paths: &[Vec<String>]) -> Option<String> {
+    let paths: Vec<&[String]> = paths.iter().map(Vec::as_slice).collect();
+    let mut rest = String::with_capacity(text.len());
+    Without { paths: &paths, rest: &mut rest }.deserialize(&mut serde_json::Deserializer::from_str(text)).ok()?;
+    Some(rest)
+}
+
+struct Without<'w> {
+    paths: &'w [&'w [String]],
+    rest: &'w mut String,
+}
+
+impl<'de> DeserializeSeed<'de> for Without<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Without<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.rest.push('{');
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let inside: Vec<&[String]> =
+                self.paths.iter().filter(|path| path[0] == key).map(|path| &path[1..]).collect();
+            if inside.iter().any(|path| path.is_empty()) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            self.rest.push_str(&serde_json::Value::from(&*key).to_string());
+            self.rest.push(':');
+            let value = map.next_value::<&'de RawValue>()?.get();
+            if inside.is_empty() || !value.starts_with('{') {
+                self.rest.push_str(value);
+            } else {
+                let nested = Without { paths: &inside, rest: &mut *self.rest };
+                nested.deserialize(&mut serde_json::Deserializer::from_str(value)).map_err(serde::de::Error::custom)?;
+            }
+            self.rest.push(',');
+        }
+        self.rest.push('}');
+        Ok(())
+    }
+}
+
 struct FieldOf<'n>(&'n str);
 
 impl<'de> DeserializeSeed<'de> for FieldOf<'_> {
@@ -271,6 +325,22 @@ mod tests {
         assert_eq!(found(r#"{ "id" : [1, {"id":2}] }"#, "id"), Some(r#"[1, {"id":2}]"#));
         assert_eq!(found(r#"[{"id":1}]"#, "id"), None);
         assert_eq!(found(r#"{"a":"id"}"#, "id"), None);
+    }
+
+    #[test]
+    fn paths_are_cut_out_and_nothing_else() {
+        let paths: Vec<Vec<String>> =
+            ["time", "part.time.end", "a"].iter().map(|path| path.split('.').map(str::to_owned).collect()).collect();
+        let same = |left, right| without(left, &paths).unwrap() == without(right, &paths).unwrap();
+        assert!(same(r#"{"time":1,"x":{"time":2}}"#, r#"{"x":{"time":2},"time":{"y":[]}}"#));
+        assert!(same(r#"{"part":{"time":{"start":1}}}"#, r#"{"part":{"time":{"start":1,"end":2}}}"#));
+        assert!(!same(r#"{"part":{"time":{}}}"#, r#"{"part":{}}"#));
+        assert!(!same(r#"{"part":{"time":{"start":1}}}"#, r#"{"part":{"time":{"start":2}}}"#));
+        assert!(!same(r#"{"part":[{"time":1}]}"#, r#"{"part":[{"time":2}]}"#));
+        assert!(!same(r#"{"x":1,"y":2}"#, r#"{"y":2,"x":1}"#));
+        assert!(!same(r#"{"x":"\"},{"}"#, r#"{"x":"},{"}"#));
+        assert_eq!(without("[1]", &paths), None);
+        assert_eq!(without(r#"{"\ud800":1}"#, &paths), None);
     }
 
     #[test]

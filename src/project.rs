@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::compact::{Rule, Rules};
 use crate::connection::Connection;
+use crate::dedupe;
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
 use crate::transaction::Transactions;
@@ -41,6 +42,8 @@ pub struct Definition {
     pub upcast: bool,
     /// Which of its events later ones supersede.
     pub compact: Option<Rule>,
+    /// Which of its events say nothing new.
+    pub dedupe: Option<dedupe::Rule>,
 }
 
 impl Definition {
@@ -48,7 +51,8 @@ impl Definition {
     pub fn new(name: String, aggregate: String, projector: Projector) -> Self {
         let quoted = serde_json::Value::from(aggregate.as_str()).to_string();
         let aggregate_key = quoted[1..quoted.len() - 1].to_owned();
-        Definition { name, aggregate, aggregate_key, projector, validate: false, upcast: false, compact: None }
+        let (compact, dedupe) = (None, None);
+        Definition { name, aggregate, aggregate_key, projector, validate: false, upcast: false, compact, dedupe }
     }
 
     /// The type without its version.
@@ -89,6 +93,11 @@ impl Definitions {
     /// The rules of compaction.
     pub fn rules(&self) -> Rules {
         Rules::new(self.list.iter().filter_map(|definition| definition.compact.clone()).collect())
+    }
+
+    /// The rules of deduplication.
+    pub fn dedupe(&self) -> Vec<dedupe::Rule> {
+        self.list.iter().filter_map(|definition| definition.dedupe.clone()).collect()
     }
 
     /// The index of a `type.version`.

@@ -38,15 +38,15 @@ fn nests_too_deep(text: &str) -> bool {
     brackets > MAX_NESTING && payload::inspect(text, "").depth > MAX_NESTING
 }
 
-/// Records one event inside the open transaction.
+/// Records one event inside the open transaction, in a sequence that is [`writable`].
 pub fn record(
     connection: &Connection,
     known: &mut Known,
     ids: &mut Ids,
     definition: &Definition,
     event: &NewEvent<'_>,
+    sequence: &Sequence,
 ) -> Result<Recorded> {
-    let sequence = writable(connection, event.aggregate_id, event.owner, event.expected_seq)?;
     let seq = following(event.aggregate_id, sequence.seq)?;
     let recorded = stamped(ids, event, seq, tables::next_position(connection)?);
     tables::update_seq(connection, sequence.key, seq)?;

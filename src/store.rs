@@ -18,8 +18,9 @@ use rusqlite::types::{Value, ValueRef};
 use crate::checkpoint::Checkpointer;
 use crate::connection::{Connection, OpenOptions};
 use crate::core::{Core, Stamped, Steps, busy};
+use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
-use crate::event::{self, NewEvent, Recorded};
+use crate::event::{self, NewEvent, Ran, Recorded};
 use crate::history::{Range, Visit};
 use crate::log::commits::{self, Moved};
 use crate::log::{self, Listed, LogPage};
@@ -149,6 +150,7 @@ impl Store {
             }
             core.definitions = Definitions::new(definitions);
             core.rules = Arc::new(core.definitions.rules());
+            core.dedupe = Dedupe::new(core.definitions.dedupe());
             if let Some(packer) = &core.packer {
                 packer.set_rules(Arc::clone(&core.rules));
             }
@@ -177,7 +179,7 @@ impl Store {
     }
 
     /// Records one event, in the steps that are asked for.
-    pub fn run(&self, steps: Steps, event: &NewEvent<'_>) -> Result<Recorded> {
+    pub fn run(&self, steps: Steps, event: &NewEvent<'_>) -> Result<Ran> {
         self.with(|core| core.run(steps, event))
     }
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use syncline::connection::OpenOptions;
 use syncline::core::Steps;
 use syncline::error::Result;
-use syncline::event::NewEvent;
+use syncline::event::{NewEvent, Ran};
 use syncline::history::Range;
 use syncline::project::{Definition, Projector, SqlProjector};
 use syncline::replay::Batch;
@@ -129,7 +129,7 @@ fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> 
             let done = store.run(steps, &event);
             let wanted = model.run(&aggregate, owner.as_deref(), *expected);
             assert_eq!(code(&done), wanted.map(|_| ()), "{step:?}");
-            if let (Ok(recorded), Ok(seq)) = (done, wanted) {
+            if let (Ok(Ran::Recorded(recorded)), Ok(seq)) = (done, wanted) {
                 assert_eq!(recorded.seq, seq);
                 model.store(&aggregate, seq, Event { id: recorded.id, data });
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use syncline::connection::{Connection, OpenOptions};
 use syncline::core::Steps;
-use syncline::event::NewEvent;
+use syncline::event::{NewEvent, Ran};
 use syncline::project::{Definition, Projector};
 use syncline::store::{Packing, Store};
 use syncline::transaction::Mode;
@@ -33,7 +33,8 @@ fn scene() -> Scene {
 impl Scene {
     fn run(&self, aggregate_id: &str) -> i64 {
         let steps = Steps { begin: true, commit: true, ..Steps::default() };
-        self.store.run(steps, &event(aggregate_id)).unwrap().position
+        let Ran::Recorded(recorded) = self.store.run(steps, &event(aggregate_id)).unwrap() else { unreachable!() };
+        recorded.position
     }
 
     fn remove(&self, aggregate_id: &str, told: bool) {

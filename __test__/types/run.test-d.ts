@@ -154,6 +154,25 @@ export const one: number = within(() => 1)
 // @ts-expect-error: async
 within(async () => 1)
 
+// What a run repeats comes back marked.
+const Kept = define({
+  type: "kept",
+  version: 1,
+  aggregate: "id",
+  schema: z.object({ id: z.string(), at: z.number() }),
+  compactKey: { path: "id", barriers: [Renamed] },
+  dedupe: ["at"],
+})
+const ignored: readonly string[] | undefined = Kept.dedupe
+const mark: true | undefined = store.run(Kept, { id: "a", at: 1 }).unchanged
+void [ignored, mark]
+// @ts-expect-error: a list of paths
+define({ type: "t", version: 1, aggregate: "id", schema: Kept.schema, compactKey: "id", dedupe: "at" })
+const copied: Promise<{ bytes: number; pages: number }> = store.backup("copy.db", {
+  onProgress: ({ pages, totalPages, bytes }) => void [pages, totalPages, bytes],
+})
+void copied
+
 const removal: RemoveOptions<typeof Renamed> = { event: [Renamed, { id: "a", name: "gone" }] }
 store.remove("a", removal)
 store.remove("a", { event: [Renamed, { id: "a", name: "gone" }] })

@@ -11,7 +11,8 @@ use super::value::{EventList, Maker, Raw};
 use crate::compact::Rule;
 use crate::connection::OpenOptions;
 use crate::core::Steps;
-use crate::event::{NewEvent, Recorded};
+use crate::dedupe;
+use crate::event::{NewEvent, Ran, Recorded};
 use crate::history::Range;
 use crate::log::commits;
 use crate::pack::Keep;
@@ -66,6 +67,8 @@ pub struct NativeDefinition {
     pub compact_path: Vec<String>,
     /// Types whose events end every key's life.
     pub compact_barriers: Vec<String>,
+    /// Paths inside data that may differ where a run repeats what is stored; absent: it is not asked.
+    pub dedupe: Option<Vec<Vec<String>>>,
 }
 
 /// Opens a database file or `:memory:`.
@@ -117,7 +120,9 @@ pub fn register(
                 path: native.compact_path,
                 barriers: native.compact_barriers,
             });
-            Definition { validate: native.validate, upcast: native.upcast, compact, ..definition }
+            let rule = compact.clone().zip(native.dedupe);
+            let dedupe = rule.map(|(of, ignored)| dedupe::Rule { of, ignored });
+            Definition { validate: native.validate, upcast: native.upcast, compact, dedupe, ..definition }
         })
         .collect();
     handle.register(definitions).or_throw(env)
@@ -159,10 +164,12 @@ pub fn state(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi
 }
 
 /// Records one event. Flags: 1 begin a frame, 2 run the SQL projector, 4 commit the frame, 8 do not record, 16 a
-/// JavaScript projector follows. `expectedSeq` −2 does not ask. Answers `[seq, id, created, position, pendingIndex]`.
+/// JavaScript projector follows. `expectedSeq` −2 does not ask. Answers `[seq, id, created, position, pendingIndex]`;
+/// or, with −1 as pending index, `data` and `metadata`, the stored event that says the same: nothing was recorded, and the
+/// frame that this call began has been ended.
 #[napi(
     catch_unwind,
-    ts_return_type = "[seq: number, id: string, created: number, position: number, pendingIndex: number]"
+    ts_return_type = "[seq: number, id: string, created: number | null, position: number, pendingIndex: number, data?: string, metadata?: string | null]"
 )]
 #[allow(clippy::too_many_arguments)]
 pub fn run(
@@ -193,8 +200,19 @@ pub fn run(
         expected_seq: (expected_seq >= -1.0).then_some(expected_seq as i64),
         owner: owner.as_deref(),
     };
-    let recorded = handle.run(steps, &event).or_throw(env)?;
-    Ok(recorded_values(Maker::new(env), &recorded))
+    let maker = Maker::new(env);
+    Ok(match handle.run(steps, &event).or_throw(env)? {
+        Ran::Recorded(recorded) => recorded_values(maker, &recorded),
+        Ran::Repeated(repeated) => maker.array(&[
+            maker.integer(repeated.seq),
+            maker.text(repeated.id.as_bytes()),
+            repeated.created.map_or_else(|| maker.null(), |created| maker.integer(created)),
+            maker.integer(repeated.position),
+            maker.integer(-1),
+            maker.text(repeated.data.as_bytes()),
+            maker.text_or_null(repeated.metadata.as_deref()),
+        ]),
+    })
 }
 
 /// Removes an aggregate inside the open transaction; `definition` −1 for no deletion event. Answers as `run` does.

@@ -27,6 +27,12 @@ pub fn maintenance(
     Ok(job(handle.maintenance(idle, rewrite).or_throw(env)?))
 }
 
+/// Begins a copy of the file into one that is not there yet.
+#[napi(catch_unwind, ts_return_type = "Job")]
+pub fn backup(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, target: String) -> napi::Result<JobHandle> {
+    Ok(job(handle.backup(&target).or_throw(env)?))
+}
+
 fn job(errand: Errand) -> JobHandle {
     External::new(Arc::new(Mutex::new(Some(errand))))
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Store;
+use crate::backup::Backup;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -14,6 +15,7 @@ use crate::segment::Effort;
 
 /// A job of one store. On a file it has a connection of its own, and can be stepped on any thread.
 pub struct Errand {
+    /// Dropped before the connection, which it may borrow.
     job: Box<dyn Job>,
     /// `None` in memory, where there is no second connection.
     own: Option<(Connection, Known)>,
@@ -63,6 +65,11 @@ impl Store {
             };
             Ok(Box::new(Maintenance::new(task, Arc::clone(&core.rules), Arc::clone(&core.turns))))
         })
+    }
+
+    /// Begins a copy of the file, or of what is in memory, into a file that is not there yet.
+    pub fn backup(&self, target: &str) -> Result<Errand> {
+        self.errand(|core| Ok(Box::new(Backup::new(&core.connection, target)?)))
     }
 
     fn errand(&self, job: impl FnOnce(&mut Core) -> Result<Box<dyn Job>>) -> Result<Errand> {
