@@ -1,5 +1,6 @@
 // What does it cost a reader to catch up on the 100,000 events of one aggregate through `log`, item by item, against
 // `read` in pages of 1,000, each from where the last one ended? With their data untouched, and with it parsed.
+// The events are rows: packing is off, and `packed-read` tells what it changes.
 import path from "node:path"
 import { measure } from "./harness.mjs"
 import * as betterSqlite3 from "./rivals/better-sqlite3.mjs"
@@ -67,7 +68,7 @@ const seqOf = (event) => event.seq
 const seqOfParsed = (event) => (event.data.updated > 0 ? event.seq : NaN)
 const seqOfRow = (row) => (JSON.parse(row.data).updated > 0 ? row.seq : NaN)
 
-const ours = { openStore: syncline.open, syncline: true }
+const ours = { openStore: syncline.openRows, syncline: true }
 const theirs = { openStore: betterSqlite3.open, sumAll: inRows }
 
 await measure({

@@ -28,6 +28,14 @@ const questions = [
   "watched-run",
   "foreign-latency",
   "idle-cpu",
+  "packed-size",
+  "packed-growth",
+  "packing-latency",
+  "lock-hold",
+  "packed-read",
+  "packed-latest",
+  "million-open",
+  "compacted-export",
 ]
 
 const words = process.argv.slice(2)

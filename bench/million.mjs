@@ -1,4 +1,4 @@
-// The files of `file-size` and `read-latest`: 1,000,000 events over 1,000 aggregates, written by each side's own writer
+// The files of `file-size`, `read-latest` and `million-open`: 1,000,000 events over 1,000 aggregates, written by each side's own writer
 // in commits of 1,000. They are made once for one `npm run bench`, which gives both questions the same directory.
 import fs from "node:fs"
 import path from "node:path"

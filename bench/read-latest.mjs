@@ -1,4 +1,5 @@
 // What does it cost to read the latest 100 events of one aggregate among a million events, with their data parsed?
+// Packing is off: `packed-latest` asks the same of packed events.
 import { measure } from "./harness.mjs"
 import { aggregates, millionFile, removeMillionFiles } from "./million.mjs"
 import * as betterSqlite3 from "./rivals/better-sqlite3.mjs"
@@ -38,7 +39,7 @@ try {
         openStore: betterSqlite3.open,
         dataOf: (row) => JSON.parse(row.data),
       }),
-      readingSide({ name: "syncline", openStore: syncline.open, dataOf: (event) => event.data, syncline: true }),
+      readingSide({ name: "syncline", openStore: syncline.openRows, dataOf: (event) => event.data, syncline: true }),
     ],
     targets: [{ side: "syncline", against: "better-sqlite3", atMost: 0.75 }],
   })

@@ -1,4 +1,5 @@
 // What do a caller's own rows cost through `store.db`, whose statements have better-sqlite3's surface?
+// No event is recorded, and packing is off.
 import path from "node:path"
 import { measure } from "./harness.mjs"
 import * as betterSqlite3 from "./rivals/better-sqlite3.mjs"
@@ -63,7 +64,7 @@ await measure({
   unit: "µs/row",
   sides: selections.flatMap(([label, select]) => [
     selectingSide({ name: `better-sqlite3 ${label}`, openStore: betterSqlite3.open, select }),
-    selectingSide({ name: `syncline ${label}`, openStore: syncline.open, select, syncline: true }),
+    selectingSide({ name: `syncline ${label}`, openStore: syncline.openRows, select, syncline: true }),
   ]),
   targets: [
     { side: "syncline .all() of 10,000 rows", against: "better-sqlite3 .all() of 10,000 rows", atMost: 1.3 },
