@@ -31,6 +31,7 @@ describe("rule 1: type and version", () => {
         upcast: undefined,
         projector: undefined,
         compactKey: undefined,
+        dedupe: undefined,
         registry,
       },
     )

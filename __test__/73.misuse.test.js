@@ -58,6 +58,7 @@ describe("use after close", () => {
       replayAllAsync: () => store.replayAllAsync("[]"),
       waitFor: () => store.waitFor({ a: 0 }),
       maintain: () => store.maintain(),
+      backup: () => store.backup(join(folder, "copy.db")),
     }
     for (const [name, call] of Object.entries(promises)) await assert.rejects(call, closed, name)
     const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(store))

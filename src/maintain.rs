@@ -2,9 +2,10 @@
 //! packing, compaction, vacuum, statistics of the program's tables, and cutting the WAL. `Maintenance` is what is still to
 //! be done; whoever has a connection calls `step` until that says there is nothing more.
 
+mod file;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rusqlite::OptionalExtension;
 use rusqlite::types::ValueRef;
@@ -18,19 +19,11 @@ use crate::job::Job;
 use crate::known::Known;
 use crate::limits::SEGMENT_BYTES;
 use crate::pack::{self, Keep, Plan};
-use crate::schema;
 use crate::segment::{self, Effort, Entry, Place};
 use crate::turn::Turns;
 
-/// What a slice of vacuum should take at most; the number of its pages follows from what the last one took.
-const VACUUM_SLICE: Duration = Duration::from_millis(2);
+/// Pages of the first slice of vacuum; the number of the next ones follows from what it took.
 const FIRST_VACUUM_PAGES: i64 = 64;
-
-/// Rows that ANALYZE looks at in each index (<https://sqlite.org/pragma.html#pragma_analysis_limit>).
-const ANALYSIS_LIMIT: i64 = 400;
-
-/// How long cutting the WAL waits for readers.
-const TRUNCATE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Segments that become one in one slice, at most.
 const MERGED_SEGMENTS: usize = 64;
@@ -310,75 +303,6 @@ impl Maintenance {
         let incremental: i64 = connection.sqlite().pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
         // 2: incremental. Other files keep their size, and use freed pages again.
         Ok(if incremental == 2 { Phase::Vacuum { pages: FIRST_VACUUM_PAGES } } else { self.after_vacuum(connection)? })
-    }
-
-    fn rewrite(&mut self, connection: &Connection) -> Result<Phase> {
-        let before = page_count(connection)?;
-        connection.sqlite().pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-        self.turns.during(|| Ok(connection.sqlite().execute_batch("VACUUM")?))?;
-        self.freed(connection, before - page_count(connection)?);
-        self.after_vacuum(connection)
-    }
-
-    fn vacuum(&mut self, connection: &Connection, pages: i64) -> Result<Phase> {
-        let free = free_pages(connection)?;
-        if free <= self.task.free_pages {
-            return self.after_vacuum(connection);
-        }
-        let start = Instant::now();
-        self.turns.slice(connection, || {
-            let mut statement = connection.cached(&format!("PRAGMA main.incremental_vacuum({pages})"))?;
-            let mut rows = statement.query([])?;
-            while rows.next()?.is_some() {}
-            Ok(Some(()))
-        })?;
-        let freed = free - free_pages(connection)?;
-        if freed <= 0 {
-            return self.after_vacuum(connection);
-        }
-        self.freed(connection, freed);
-        let pages = if start.elapsed() > VACUUM_SLICE { (pages / 2).max(8) } else { (pages * 2).min(1_024) };
-        Ok(Phase::Vacuum { pages })
-    }
-
-    fn freed(&mut self, connection: &Connection, pages: i64) {
-        self.progress.freed_bytes += u64::try_from(pages).unwrap_or(0) * connection.page_size();
-    }
-
-    fn after_vacuum(&self, connection: &Connection) -> Result<Phase> {
-        if !self.task.analyze {
-            return Ok(Phase::Checkpoint);
-        }
-        let mut statement = connection.cached(
-            "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
-               AND sql NOT LIKE 'CREATE VIRTUAL%'",
-        )?;
-        let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
-        // What we ask of our own tables has one plan each.
-        Ok(Phase::Analyze(names.into_iter().filter(|name| !schema::is_ours(name)).collect()))
-    }
-
-    fn analyze(&mut self, connection: &Connection, mut tables: Vec<String>) -> Result<Phase> {
-        let Some(table) = tables.pop() else { return Ok(Phase::Checkpoint) };
-        connection.sqlite().pragma_update_and_check(None, "analysis_limit", ANALYSIS_LIMIT, |_| Ok(()))?;
-        let analyzed = self.turns.slice(connection, || {
-            let quoted = table.replace('"', "\"\"");
-            Ok(Some(connection.sqlite().execute_batch(&format!("ANALYZE main.\"{quoted}\""))?))
-        });
-        match analyzed {
-            Err(error) if error.is_busy() => Err(error),
-            // A table that cannot be analyzed, because its collation is unknown here, say, is the program's business.
-            _ => Ok(Phase::Analyze(tables)),
-        }
-    }
-
-    fn truncate(&mut self, connection: &Connection) -> Result<Phase> {
-        if self.task.truncate && !connection.is_memory() {
-            connection.checkpoint("PASSIVE")?;
-            let cut = self.turns.during(|| connection.waiting(TRUNCATE_PATIENCE, || connection.checkpoint("TRUNCATE")));
-            self.progress.truncated = cut.is_ok_and(|(busy, _)| !busy);
-        }
-        Ok(Phase::Done)
     }
 }
 

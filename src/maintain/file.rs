@@ -1,0 +1,89 @@
+//! What makes the file smaller once events are packed: vacuum in slices, or the whole file written anew; and what is done last,
+//! statistics and the WAL.
+
+use std::time::{Duration, Instant};
+
+use super::{Maintenance, Phase, free_pages, page_count};
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::schema;
+
+/// What a slice of vacuum should take at most; the number of its pages follows from what the last one took.
+const VACUUM_SLICE: Duration = Duration::from_millis(2);
+
+/// Rows that ANALYZE looks at in each index (<https://sqlite.org/pragma.html#pragma_analysis_limit>).
+const ANALYSIS_LIMIT: i64 = 400;
+
+/// How long cutting the WAL waits for readers.
+const TRUNCATE_PATIENCE: Duration = Duration::from_millis(200);
+
+impl Maintenance {
+    pub(super) fn rewrite(&mut self, connection: &Connection) -> Result<Phase> {
+        let before = page_count(connection)?;
+        connection.sqlite().pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        self.turns.during(|| Ok(connection.sqlite().execute_batch("VACUUM")?))?;
+        self.freed(connection, before - page_count(connection)?);
+        self.after_vacuum(connection)
+    }
+
+    pub(super) fn vacuum(&mut self, connection: &Connection, pages: i64) -> Result<Phase> {
+        let free = free_pages(connection)?;
+        if free <= self.task.free_pages {
+            return self.after_vacuum(connection);
+        }
+        let start = Instant::now();
+        self.turns.slice(connection, || {
+            let mut statement = connection.cached(&format!("PRAGMA main.incremental_vacuum({pages})"))?;
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+            Ok(Some(()))
+        })?;
+        let freed = free - free_pages(connection)?;
+        if freed <= 0 {
+            return self.after_vacuum(connection);
+        }
+        self.freed(connection, freed);
+        let pages = if start.elapsed() > VACUUM_SLICE { (pages / 2).max(8) } else { (pages * 2).min(1_024) };
+        Ok(Phase::Vacuum { pages })
+    }
+
+    pub(super) fn freed(&mut self, connection: &Connection, pages: i64) {
+        self.progress.freed_bytes += u64::try_from(pages).unwrap_or(0) * connection.page_size();
+    }
+
+    pub(super) fn after_vacuum(&self, connection: &Connection) -> Result<Phase> {
+        if !self.task.analyze {
+            return Ok(Phase::Checkpoint);
+        }
+        let mut statement = connection.cached(
+            "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+               AND sql NOT LIKE 'CREATE VIRTUAL%'",
+        )?;
+        let names = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+        // What we ask of our own tables has one plan each.
+        Ok(Phase::Analyze(names.into_iter().filter(|name| !schema::is_ours(name)).collect()))
+    }
+
+    pub(super) fn analyze(&mut self, connection: &Connection, mut tables: Vec<String>) -> Result<Phase> {
+        let Some(table) = tables.pop() else { return Ok(Phase::Checkpoint) };
+        connection.sqlite().pragma_update_and_check(None, "analysis_limit", ANALYSIS_LIMIT, |_| Ok(()))?;
+        let analyzed = self.turns.slice(connection, || {
+            let quoted = table.replace('"', "\"\"");
+            Ok(Some(connection.sqlite().execute_batch(&format!("ANALYZE main.\"{quoted}\""))?))
+        });
+        match analyzed {
+            Err(error) if error.is_busy() => Err(error),
+            // A table that cannot be analyzed, because its collation is unknown here, say, is the program's business.
+            _ => Ok(Phase::Analyze(tables)),
+        }
+    }
+
+    pub(super) fn truncate(&mut self, connection: &Connection) -> Result<Phase> {
+        if self.task.truncate && !connection.is_memory() {
+            connection.checkpoint("PASSIVE")?;
+            let cut = self.turns.during(|| connection.waiting(TRUNCATE_PATIENCE, || connection.checkpoint("TRUNCATE")));
+            self.progress.truncated = cut.is_ok_and(|(busy, _)| !busy);
+        }
+        Ok(Phase::Done)
+    }
+}
