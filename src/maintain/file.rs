@@ -11,6 +11,9 @@ use crate::schema;
 /// What a slice of vacuum should take at most; the number of its pages follows from what the last one took.
 const VACUUM_SLICE: Duration = Duration::from_millis(2);
 
+/// The pages of a slice of vacuum at most: what they cost grows faster than their number.
+const MOST_VACUUM_PAGES: i64 = 256;
+
 /// Rows that ANALYZE looks at in each index (<https://sqlite.org/pragma.html#pragma_analysis_limit>).
 const ANALYSIS_LIMIT: i64 = 400;
 
@@ -43,7 +46,8 @@ impl Maintenance {
             return self.after_vacuum(connection);
         }
         self.freed(connection, freed);
-        let pages = if start.elapsed() > VACUUM_SLICE { (pages / 2).max(8) } else { (pages * 2).min(1_024) };
+        let pages =
+            if start.elapsed() > VACUUM_SLICE { (pages / 2).max(8) } else { (pages * 2).min(MOST_VACUUM_PAGES) };
         Ok(Phase::Vacuum { pages })
     }
 
