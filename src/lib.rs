@@ -36,6 +36,8 @@ pub mod run;
 
 pub mod log;
 
+pub mod stats;
+
 mod cursor;
 pub mod statement;
 

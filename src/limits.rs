@@ -80,3 +80,8 @@ pub const PACK_LEAST_BYTES: usize = 256 * 1024;
 
 /// Bytes that the row of an event takes beside its data, about: id, numbers, its place in the index.
 pub const ROW_BYTES: u64 = 100;
+
+/// Rows up to which `stats` looks at each, not at its payload; of more it looks at a sample.
+pub const STATS_EXACT_ROWS: i64 = 10_000;
+/// Rows of that sample.
+pub const STATS_SAMPLED_ROWS: i64 = 2_000;

@@ -3,7 +3,7 @@
 
 mod upkeep;
 
-pub use upkeep::Errand;
+pub use upkeep::{Errand, Stats};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
