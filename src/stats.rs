@@ -124,7 +124,7 @@ pub fn files(connection: &Connection) -> Result<Files> {
     // Only their lengths: to open and close one of these files would drop the locks that this process has on it.
     let length = |path: std::path::PathBuf| path.metadata().map_or(0, |file| file.len());
     let file = connection.sqlite().path().filter(|path| !path.is_empty()).map(|path| length(path.into()));
-    // Within a transaction, and in a read-only connection, SQLite does not tell.
+    // Within a transaction SQLite does not tell.
     let used = connection.checkpoint("NOOP").map_or_else(|_| connection.wal_bytes(), |(_, used)| used);
     let wal_bytes = connection.wal_path().map_or(0, length);
     Ok(Files {
