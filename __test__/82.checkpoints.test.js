@@ -40,7 +40,7 @@ function assertBeginsAnew(log, path) {
 describe("checkpoints", () => {
   test("the WAL of a busy writer stays below its hard bound and one transaction", () => {
     const path = newPath()
-    const log = openNotes(path)
+    const log = openNotes(path, { packing: false })
     const largest = writeMiB(log, path, 110)
     assert.ok(largest < HARD + 2 * MIB, `the WAL had ${largest / MIB} MiB`)
     log.store.close()
@@ -49,7 +49,7 @@ describe("checkpoints", () => {
 
   test("the same with a second connection that reads and writes between", () => {
     const path = newPath()
-    const log = openNotes(path)
+    const log = openNotes(path, { packing: false })
     const second = log.store.connect()
     const count = second.prepare("SELECT count(*) FROM event").pluck()
     const touch = second.prepare("UPDATE note SET writes = writes WHERE id = 'a0'")
