@@ -2,7 +2,7 @@
 //! the lengths in their headers. Many rows are sampled; how many there are is known without reading any, since seqs are
 //! contiguous but for gaps. The cost grows with the number of aggregates and segments, not with that of events.
 
-use rusqlite::Row;
+use rusqlite::{OptionalExtension, Row};
 use rustc_hash::FxHashMap;
 use serde::Serialize;
 
@@ -17,8 +17,12 @@ use crate::tables;
 const SEGMENTS: &str =
     "SELECT aggregate, seq, length(summary) + length(head), length(body), summary FROM event_segment";
 const EVERY_ROW: &str = "SELECT aggregate, seq, type, octet_length(data), octet_length(metadata) FROM event";
-const ROW_FROM: &str = "SELECT aggregate, seq, type, octet_length(data), octet_length(metadata) FROM event
-                        WHERE aggregate = ?1 AND seq >= ?2 ORDER BY seq LIMIT 1";
+const PLACE: &str = "SELECT position FROM event WHERE aggregate = ?1 AND seq >= ?2 ORDER BY seq LIMIT 1";
+const ROWS_FROM: &str = "SELECT aggregate, seq, type, octet_length(data), octet_length(metadata) FROM event
+                         WHERE position >= ?1 ORDER BY position LIMIT ?2";
+
+/// Rows of the sample that stand side by side: they share a page, and reading pages is what the sample costs.
+const ROWS_A_PLACE: i64 = 8;
 
 /// An aggregate's own rows count as if so many average ones of the whole log had been seen beside them.
 const PRIOR_ROWS: f64 = 8.0;
@@ -165,6 +169,7 @@ pub fn log(connection: &Connection, known: &mut Known, largest: usize, aggregate
     }
     let mut larges = Vec::new();
     count.largest.sort_unstable_by(|a, b| b.cmp(a));
+    count.largest.dedup();
     for (bytes, aggregate, seq, type_key) in count.largest.into_iter().take(largest) {
         let aggregate_id = known.of_aggregate(connection, aggregate)?.to_string();
         larges.push(Large { aggregate_id, seq, type_name: known.of_type(connection, type_key)?.to_string(), bytes });
@@ -335,10 +340,10 @@ impl Count {
         Ok(())
     }
 
-    /// Looks at one row in each of so many equal parts of all rows, in the order of aggregates and seqs: every aggregate
-    /// has its part of them. Which one is chance, since what is written has its rhythms, and yet always the same.
+    /// Looks at some rows in each of so many equal parts of all rows, in the order of aggregates and seqs: every row is as
+    /// likely to be seen as any other. Which ones is chance, since what is written has its rhythms, and yet always the same.
     fn sample(&mut self, connection: &Connection, rows: i64) -> Result<()> {
-        let mut statement = connection.cached(ROW_FROM)?;
+        let (mut place, mut statement) = (connection.cached(PLACE)?, connection.cached(ROWS_FROM)?);
         let spans: Vec<(i64, i64, i64, i64)> = self
             .spans
             .iter()
@@ -349,8 +354,9 @@ impl Count {
         let mut types: FxHashMap<i64, Sum> = FxHashMap::default();
         let mut all = Sum::default();
         let (mut at, mut before) = (0, 0);
-        let part = rows as f64 / STATS_SAMPLED_ROWS as f64;
-        for index in 0..STATS_SAMPLED_ROWS {
+        let places = STATS_SAMPLED_ROWS / ROWS_A_PLACE;
+        let part = rows as f64 / places as f64;
+        for index in 0..places {
             let target = ((index as f64 + chance(index)) * part) as i64;
             while at + 1 < spans.len() && target >= before + spans[at].3 {
                 before += spans[at].3;
@@ -358,13 +364,16 @@ impl Count {
             }
             let (aggregate, after, through, count) = spans[at];
             let seq = after + 1 + (target - before).clamp(0, count - 1) * (through - after) / count;
-            let mut found = statement.query((aggregate, seq))?;
-            let Some(row) = found.next()? else { continue };
-            let row = Seen::of(row)?;
-            seen.entry(aggregate).or_default().add(&row.sum);
-            types.entry(row.type_key).or_default().add(&row.sum);
-            all.add(&row.sum);
-            self.offer((row.bytes, row.aggregate, row.seq, row.type_key));
+            let found = place.query_row((aggregate, seq), |row| row.get::<_, i64>(0)).optional()?;
+            let Some(position) = found else { continue };
+            let mut found = statement.query((position, ROWS_A_PLACE))?;
+            while let Some(row) = found.next()? {
+                let row = Seen::of(row)?;
+                seen.entry(row.aggregate).or_default().add(&row.sum);
+                types.entry(row.type_key).or_default().add(&row.sum);
+                all.add(&row.sum);
+                self.offer((row.bytes, row.aggregate, row.seq, row.type_key));
+            }
         }
         if all.events == 0.0 {
             return Ok(());
@@ -391,6 +400,7 @@ impl Count {
         self.largest.push(large);
         if self.largest.len() > 2 * self.most + 16 {
             self.largest.sort_unstable_by(|a, b| b.cmp(a));
+            self.largest.dedup();
             self.largest.truncate(self.most);
         }
     }
