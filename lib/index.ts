@@ -30,6 +30,7 @@ export type { ConvertEvent, ListenerErrorHandler, SubscribeOptions } from "./pub
 export type { EphemeralEvent, LiveEvent, PublishedEvent, PublishedOf } from "./published"
 export type { StreamCapacity, StreamOptions } from "./stream"
 export type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"
+export type { AggregateStats, LargestEvent, Share, Stats, StatsOptions, TypeStats } from "./stats"
 export type { LogItem, LogOptions } from "./log"
 export type { Change, ChangesOptions } from "./changes"
 export type { WaitOptions, WaitSequences } from "./wait"

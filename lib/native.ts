@@ -196,6 +196,8 @@ export interface Binding {
   ): [id: string, created: number, after: number, position: number, pendingIndex: number]
 
   backup(handle: Handle, target: string): JobHandle
+  /** `Stats` as JSON text. */
+  stats(handle: Handle, largest: number, aggregates: number): string
   maintenance(handle: Handle, idle: boolean, rewrite: boolean): JobHandle
   /** `{more, report}` or `{code, message, fields}`, as JSON text. */
   jobStep(job: JobHandle, milliseconds: number): Promise<string>

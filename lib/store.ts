@@ -24,6 +24,7 @@ import { Remover, type RemoveOptions } from "./remove"
 import { Runner, type RunAsyncOptions, type RunOptions } from "./run"
 import type { Synchronous } from "./schema"
 import { OPEN_OPTIONS, checkSettings, type ConnectionOptions, type OpenOptions } from "./settings"
+import { stats, type Stats, type StatsOptions } from "./stats"
 import { stream, type StreamOptions } from "./stream"
 import { Transactions } from "./transaction"
 import { waitFor, type WaitOptions, type WaitSequences } from "./wait"
@@ -324,6 +325,14 @@ export class Store<Tx = Database> {
    */
   backup(path: string, options?: BackupOptions): Promise<BackupResult> {
     return backup(this.#context, path, options)
+  }
+
+  /**
+   * What the files and the log hold: no payload is read, and of many events that are not packed a sample. It costs
+   * milliseconds, the more the more aggregates there are. Throws as `read` does.
+   */
+  stats(options?: StatsOptions): Stats {
+    return stats(this.#context, options)
   }
 
   /** A second connection to the file, which the caller closes. In memory there is none: `ERR_INVALID_ARGUMENT`. */

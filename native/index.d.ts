@@ -254,6 +254,9 @@ export declare function statementGet(handle: Handle, statement: Statement, param
 /** Runs a statement; answers how many rows it changed and the last rowid. */
 export declare function statementRun(handle: Handle, statement: Statement, parameters: unknown[], safeIntegers: boolean): [changes: number, lastInsertRowid: number | bigint]
 
+/** What the files and the log hold, as JSON text. */
+export declare function stats(handle: Handle, largest: number, aggregates: number): string
+
 /** Ends the calls, without waiting for the thread; again is nothing. */
 export declare function unwatch(watch: Watch): void
 

@@ -881,6 +881,7 @@ module.exports.state = nativeBinding.state
 module.exports.statementAll = nativeBinding.statementAll
 module.exports.statementGet = nativeBinding.statementGet
 module.exports.statementRun = nativeBinding.statementRun
+module.exports.stats = nativeBinding.stats
 module.exports.unwatch = nativeBinding.unwatch
 module.exports.watch = nativeBinding.watch
 module.exports.watchedPosition = nativeBinding.watchedPosition

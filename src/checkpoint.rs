@@ -4,6 +4,7 @@
 //! waits its turn before the next BEGIN. The writer itself checkpoints only at the hard bound.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ pub struct Checkpointer {
 struct Shared {
     orders: Mutex<Orders>,
     changed: Condvar,
+    /// At the last attempt, a reader of old frames kept the log from beginning anew.
+    held: AtomicBool,
 }
 
 #[derive(Default)]
@@ -57,11 +60,18 @@ impl Checkpointer {
         Checkpointer { options, shared: Arc::default(), thread: None, called_at: 0, hard_bound: WAL_HARD_BYTES }
     }
 
+    /// Whether, at the last attempt, a reader of old frames kept the WAL from beginning anew: it grows as long as that one
+    /// reads on.
+    pub fn is_held(&self) -> bool {
+        self.shared.held.load(Ordering::Relaxed)
+    }
+
     /// After a commit: calls the thread each time the WAL has grown by some megabytes.
     pub fn committed(&mut self, wal_bytes: u64) {
         if wal_bytes < self.called_at {
             // The log began anew.
             (self.called_at, self.hard_bound) = (0, WAL_HARD_BYTES);
+            self.shared.held.store(false, Ordering::Relaxed);
         }
         if wal_bytes < self.called_at + WAL_PASSIVE_BYTES {
             return;
@@ -95,6 +105,7 @@ impl Checkpointer {
         let patience = if wait { RESTART_PATIENCE } else { Duration::ZERO };
         let restarted = connection.waiting(patience, || connection.checkpoint("RESTART"));
         let restarted = restarted.is_ok_and(|(busy, _)| !busy);
+        self.shared.held.store(!restarted, Ordering::Relaxed);
         self.hard_bound = if restarted { WAL_HARD_BYTES } else { wal_bytes * 2 };
         true
     }
@@ -127,6 +138,7 @@ fn work(options: &OpenOptions, shared: &Shared) {
             Some(Ok(Shrunk::Waiting)) => blocked,
             _ => None,
         };
+        shared.held.store(blocked.is_some(), Ordering::Relaxed);
         shared.done();
     }
 }

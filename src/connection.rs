@@ -121,6 +121,21 @@ impl Connection {
         Ok(connection)
     }
 
+    /// A second face of an open connection, for what SQLite calls with its handle. It does not close that one.
+    pub(crate) fn around(sqlite: Sqlite) -> Self {
+        sqlite.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+        Connection {
+            sqlite: Box::new(sqlite),
+            path: String::new(),
+            readonly: true,
+            busy_timeout: Duration::ZERO,
+            observed: Arc::default(),
+            wal_frames: Arc::default(),
+            gather: Arc::default(),
+            page_size: 4096,
+        }
+    }
+
     /// Checkpoints are ours, so that the length of the WAL has to be known.
     fn count_frames(&mut self) -> Result<()> {
         self.sqlite.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -230,6 +245,11 @@ impl Connection {
                 result => return result,
             }
         }
+    }
+
+    /// Where what a statement does is noted while it is prepared, for what the authorizer cannot see.
+    pub(crate) fn observed(&self) -> Arc<Mutex<Effects>> {
+        Arc::clone(&self.observed)
     }
 
     /// The SQLite connection.

@@ -7,7 +7,7 @@ use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
 use crate::known::Known;
-use crate::limits::{MAX_PAGE_ROWS, MAX_SEQ, PAGE_BYTES};
+use crate::limits::{MAX_PAGE_ROWS, MAX_SEQ, PAGE_BYTES, WIDE_PAGE_BYTES};
 use crate::segment::{Entry, Place};
 
 /// Receives each event of a page.
@@ -31,17 +31,23 @@ pub struct Page {
     /// Events that still fit.
     pub left: usize,
     bytes: usize,
+    most_bytes: usize,
 }
 
 impl Page {
     /// For `limit` events at most.
     pub fn new(limit: usize) -> Self {
-        Page { left: limit.min(MAX_PAGE_ROWS), bytes: 0 }
+        Page { left: limit.min(MAX_PAGE_ROWS), bytes: 0, most_bytes: PAGE_BYTES }
+    }
+
+    /// For a reader that goes through everything and pays for each page with every segment that reaches into it.
+    pub fn wide(limit: usize) -> Self {
+        Page { left: limit, bytes: 0, most_bytes: WIDE_PAGE_BYTES }
     }
 
     /// Nothing more fits.
     pub fn is_full(&self) -> bool {
-        self.left == 0 || self.bytes >= PAGE_BYTES
+        self.left == 0 || self.bytes >= self.most_bytes
     }
 
     /// One more event, with so many bytes of data.

@@ -4,7 +4,7 @@
 //! The store is the façade, and `binding` the only module that names Node-API.
 //!
 //! Imports go one way: limits, error ← event, id, payload ← schema, connection ← tables, transaction ← run, project,
-//! replay, remove, owner, log, statement ← watch, checkpoint ← core ← store ← binding. A test holds that.
+//! replay, remove, owner, log, stats, statement ← watch, checkpoint ← core ← store ← binding. A test holds that.
 
 pub mod limits;
 
@@ -37,6 +37,9 @@ pub mod replay;
 pub mod run;
 
 pub mod log;
+
+mod event_history;
+pub mod stats;
 
 mod cursor;
 pub mod statement;

@@ -40,6 +40,10 @@ pub const MAX_PAGE_ROWS: usize = 1_000;
 /// Bytes of `data` after which a page of events ends. One event larger than this is a page of its own.
 pub const PAGE_BYTES: usize = 1024 * 1024;
 
+/// The same, for a query that goes through all events: segments of many aggregates reach over each other, and each page
+/// decodes those that it meets.
+pub const WIDE_PAGE_BYTES: usize = 8 * 1024 * 1024;
+
 /// Bytes of `data` after which a page of a replay ends. JavaScript parses a whole page before it is applied, so that a
 /// smaller page leaves less for its garbage collector to keep.
 pub const REPLAY_PAGE_BYTES: usize = 128 * 1024;
@@ -86,3 +90,8 @@ pub const PACK_LEAST_BYTES: usize = 256 * 1024;
 
 /// Bytes that the row of an event takes beside its data, about: id, numbers, its place in the index.
 pub const ROW_BYTES: u64 = 100;
+
+/// Rows up to which `stats` looks at each, not at its payload; of more it looks at a sample.
+pub const STATS_EXACT_ROWS: i64 = 10_000;
+/// Rows of that sample.
+pub const STATS_SAMPLED_ROWS: i64 = 2_000;

@@ -3,7 +3,7 @@
 
 mod upkeep;
 
-pub use upkeep::Errand;
+pub use upkeep::{Errand, Stats};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -21,6 +21,7 @@ use crate::core::{Core, Stamped, Steps, busy};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
 use crate::event::{self, NewEvent, Ran, Recorded};
+use crate::event_history;
 use crate::history::{Range, Visit};
 use crate::log::commits::{self, Moved};
 use crate::log::{self, Listed, LogPage};
@@ -64,6 +65,7 @@ impl Store {
     /// Opens a store; its tables are made where there are none.
     pub fn open(options: &OpenOptions, max_event_bytes: usize, packing: Packing) -> Result<Self> {
         let connection = Connection::open(options)?;
+        event_history::register(&connection)?;
         let on_thread = !connection.is_memory() && !connection.is_readonly();
         let mut core = Core::new(connection, max_event_bytes);
         if on_thread {

@@ -33,6 +33,18 @@ pub fn backup(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, target
     Ok(job(handle.backup(&target).or_throw(env)?))
 }
 
+/// What the files and the log hold, as JSON text.
+#[napi(catch_unwind)]
+pub fn stats(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    largest: u32,
+    aggregates: u32,
+) -> napi::Result<String> {
+    let stats = handle.stats(largest as usize, aggregates as usize).or_throw(env)?;
+    Ok(json!(stats).to_string())
+}
+
 fn job(errand: Errand) -> JobHandle {
     External::new(Arc::new(Mutex::new(Some(errand))))
 }

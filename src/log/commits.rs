@@ -26,7 +26,19 @@ pub fn read_all(
     visit: &mut Visit<'_>,
 ) -> Result<()> {
     let between = Between::new(connection, after_position, Vec::new())?;
-    read(connection, known, after_position, limit, between, visit).map(|_| ())
+    read(connection, known, after_position, Page::new(limit), between, visit).map(|_| ())
+}
+
+/// The same in wide pages. Answers where the page ended, if it was full before the log ended.
+pub fn scan(
+    connection: &Connection,
+    known: &mut Known,
+    after_position: i64,
+    limit: usize,
+    visit: &mut Visit<'_>,
+) -> Result<Option<i64>> {
+    let between = Between::new(connection, after_position, Vec::new())?;
+    read(connection, known, after_position, Page::wide(limit), between, visit)
 }
 
 /// Reads a page of what was committed after a position, with the deletion events that stand in tombstones in place of
@@ -50,7 +62,7 @@ pub fn read_committed(
         .query_map((after_position, limit as i64), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let between = Between::new(connection, after_position, tombstones)?;
-    let full = read(connection, known, after_position, limit, between, visit)?;
+    let full = read(connection, known, after_position, Page::new(limit), between, visit)?;
     Ok(full.map_or((last, true), |through| (through, through >= last)))
 }
 
@@ -59,11 +71,10 @@ fn read(
     connection: &Connection,
     known: &mut Known,
     after: i64,
-    limit: usize,
+    mut page: Page,
     mut between: Between,
     visit: &mut Visit<'_>,
 ) -> Result<Option<i64>> {
-    let mut page = Page::new(limit);
     let mut statement = connection.cached(
         "SELECT seq, id, type, created, metadata, data, position, aggregate FROM event
          WHERE position > ?1 ORDER BY position LIMIT ?2",

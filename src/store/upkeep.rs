@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::Store;
 use crate::backup::Backup;
+use crate::checkpoint::Checkpointer;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -12,6 +15,25 @@ use crate::job::Job;
 use crate::known::Known;
 use crate::maintain::{Maintenance, Task};
 use crate::segment::Effort;
+use crate::stats;
+
+/// What a store tells of itself.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stats {
+    /// The files.
+    #[serde(flatten)]
+    pub files: stats::Files,
+    /// A reader keeps the WAL from beginning anew.
+    pub wal_held: bool,
+    /// The store packs by itself.
+    pub packing: bool,
+    /// The longest time for which its maintenance has held the write lock, in milliseconds.
+    pub longest_hold: f64,
+    /// The events.
+    #[serde(flatten)]
+    pub log: stats::Log,
+}
 
 /// A job of one store. On a file it has a connection of its own, and can be stepped on any thread.
 pub struct Errand {
@@ -48,6 +70,21 @@ fn steps(job: &mut dyn Job, connection: &Connection, known: &mut Known, lasting:
 }
 
 impl Store {
+    /// Tells of the files and the log, with at most so many of the largest events, and aggregates.
+    pub fn stats(&self, largest: usize, aggregates: usize) -> Result<Stats> {
+        self.with_log(|core| {
+            let files = stats::files(&core.connection)?;
+            let log = core.snapshot(|connection, known| stats::log(connection, known, largest, aggregates))?;
+            Ok(Stats {
+                files,
+                wal_held: core.checkpointer.as_ref().is_some_and(Checkpointer::is_held),
+                packing: core.packer.is_some(),
+                longest_hold: core.turns.longest_hold().as_secs_f64() * 1_000.0,
+                log,
+            })
+        })
+    }
+
     /// Begins maintenance. `idle`: aggregates that have not moved since now are packed whole. `rewrite`: the whole file is
     /// written anew.
     pub fn maintenance(&self, idle: bool, rewrite: bool) -> Result<Errand> {
