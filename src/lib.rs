@@ -39,6 +39,7 @@ pub mod log;
 mod cursor;
 pub mod statement;
 
+pub mod adopt;
 pub mod turn;
 
 mod job;
