@@ -17,7 +17,8 @@ use self::aggregate::Source;
 use crate::connection::{Connection, OpenOptions};
 use crate::error::{Error, Result};
 use crate::known::Known;
-use crate::limits::{MAX_AGGREGATE_ID_BYTES, SEGMENT_BYTES, SEGMENT_EVENTS, WAL_PASSIVE_BYTES};
+use crate::limits::{MAX_AGGREGATE_ID_BYTES, MAX_TYPE_BYTES, SEGMENT_BYTES, SEGMENT_EVENTS, WAL_PASSIVE_BYTES};
+use crate::payload;
 use crate::schema::{self, Found};
 use crate::tables;
 
@@ -302,7 +303,13 @@ fn finding(row: &Row<'_>) -> Result<Value> {
     for (index, name) in ["events", "through", "aggregateID", "seq", "type"].into_iter().enumerate() {
         let value = match (name, row.get_ref(index + 3)?) {
             ("aggregateID" | "type", ValueRef::Text(text)) => {
-                json!(String::from_utf8_lossy(&text[..text.len().min(MAX_AGGREGATE_ID_BYTES)]))
+                // What the log cannot hold may be longer than a message should be.
+                let whole = if name == "type" { MAX_TYPE_BYTES } else { MAX_AGGREGATE_ID_BYTES };
+                match std::str::from_utf8(text) {
+                    Ok(text) if text.len() > whole => json!(payload::shortened(text)),
+                    Ok(text) => json!(text),
+                    Err(_) => continue,
+                }
             }
             ("events" | "through" | "seq", ValueRef::Integer(number)) => json!(number),
             _ => continue,

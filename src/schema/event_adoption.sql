@@ -1,5 +1,5 @@
 -- Only while older tables are being adopted: one row, how far that is. Rowids of the older events up to last_rowid are their
--- positions; with 0 they are given new ones.
+-- positions. With 0 there are none such, and all get new positions.
 CREATE TABLE event_adoption (
   id INTEGER PRIMARY KEY CHECK (id = 1),
   last_rowid INTEGER NOT NULL,
