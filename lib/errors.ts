@@ -40,7 +40,8 @@ export const errorCodes = {
   ERR_NOT_A_DATABASE: "Check the path: the file there is something else.",
   ERR_CORRUPT: "Restore the file from a copy, or replay the log into a new one.",
   ERR_SCHEMA_NEWER: "Upgrade syncline: a newer version wrote this file.",
-  ERR_FOREIGN_SCHEMA: "Use another file: a table of another program has one of Syncline's names.",
+  ERR_FOREIGN_SCHEMA:
+    "Use another file: a table of another program has one of Syncline's names. An older event log opens with `adopt: true`.",
   ERR_POISONED: "Close the store, open it again and report the bug: the core met a state that must not exist.",
 } as const
 

@@ -20,6 +20,7 @@ export { sql } from "./sql"
 export type { Sql } from "./sql"
 
 export { open } from "./store"
+export type { Adopted, AdoptionFinding, AdoptProgress } from "./adopt"
 export type { OpenOptions } from "./settings"
 export type { RunEvents, RunList, Store } from "./store"
 export type { RunAsyncOptions, RunOptions } from "./run"

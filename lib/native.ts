@@ -21,6 +21,11 @@ export interface JobHandle {
   readonly "~native": "job"
 }
 
+/** Older tables that are being adopted, owned by Rust. */
+export interface AdoptionHandle {
+  readonly "~native": "adoption"
+}
+
 /** One parsed input of a replay, owned by Rust. */
 export interface Batch {
   readonly "~native": "batch"
@@ -108,6 +113,12 @@ export type LogPage = readonly [
 
 /** The exports of the addon. Frames, flags and layouts are described where they are written, in `src/binding`. */
 export interface Binding {
+  /** Null: the file has no older tables. */
+  adoptBegin(path: string, options: NativeOpenOptions): AdoptionHandle | null
+  /** `{more, report}` as JSON text; at the end the report has findings. */
+  adoptStep(adoption: AdoptionHandle, milliseconds: number): string
+  adoptEnd(adoption: AdoptionHandle): void
+
   open(path: string, options: NativeOpenOptions): Handle
   close(handle: Handle): void
   register(handle: Handle, definitions: Registration[]): void

@@ -9,6 +9,7 @@ import {
   checkOptions,
   checkOwner,
 } from "./argument"
+import type { AdoptProgress } from "./adopt"
 import type { Database } from "./database"
 import { Registry, defaultRegistry } from "./define"
 import { invalidArgument, show } from "./errors"
@@ -51,6 +52,15 @@ export interface OpenOptions<Tx = Database> {
    * False: only `maintain` packs. In memory and read-only: nothing. Default true.
    */
   packing?: boolean | PackingOptions | undefined
+  /**
+   * Converts the tables of an older event log, `event(id, aggregate_id, seq, type, data[, created])` and
+   * `event_sequence(aggregate_id, seq[, owner_id])`, before the store opens; `store.adopted` says what it did. It can be
+   * killed anywhere, and goes on when the file is opened so again. Other files open as without it. Where it cannot be done:
+   * `ERR_FOREIGN_SCHEMA`, and the file stays as it is. Not read-only, and not in memory. Default false.
+   */
+  adopt?: boolean | undefined
+  /** Called from time to time while adopting, and at its end. What it throws interrupts it, and `open`. */
+  onProgress?: ((progress: AdoptProgress) => void) | undefined
   /** Receives what listeners and `convertEvent` throw or reject with, with the event. Default: a process warning. */
   onListenerError?: ListenerErrorHandler | undefined
 }
@@ -82,6 +92,8 @@ export const OPEN_OPTIONS = [
   "maxEventBytes",
   "readonly",
   "packing",
+  "adopt",
+  "onProgress",
   "onListenerError",
 ]
 
@@ -110,12 +122,15 @@ export function checkSettings<Tx>(options: OpenOptions<Tx>) {
     throw invalidArgument(`projectors must be an array, not ${show(projectors)}`)
   }
   if (!(registry instanceof Registry)) throw invalidArgument("registry must come from createRegistry()")
-  for (const name of ["query", "convertEvent", "onListenerError"] as const) checkFunction(name, options[name])
+  for (const name of ["query", "convertEvent", "onListenerError", "onProgress"] as const)
+    checkFunction(name, options[name])
   const readonly = checkBoolean("readonly", options.readonly, false)
   if (options.migrate !== undefined) {
     refuseAsync(options.migrate, "migrate")
     if (readonly) throw invalidArgument("migrate needs a store that is not readonly")
   }
+  const adopt = checkBoolean("adopt", options.adopt, false)
+  if (adopt && readonly) throw invalidArgument("adopt needs a store that is not readonly")
   const connection: ConnectionOptions = {
     readonly,
     full: checkChoice("durability", options.durability, ["normal", "full"], "normal") === "full",
@@ -126,6 +141,7 @@ export function checkSettings<Tx>(options: OpenOptions<Tx>) {
   return {
     registry,
     readonly,
+    adopt,
     connection,
     validate: checkChoice("validate", options.validate, ["always", "strict", "never"], "always"),
     record: checkBoolean("record", options.record, true),

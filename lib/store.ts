@@ -1,5 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { resolve } from "node:path"
+import { adopt, type Adopted } from "./adopt"
 import { checkName, checkOptions, checkUncut } from "./argument"
 import { backup, type BackupOptions, type BackupResult } from "./backup"
 import { changes, type Change, type ChangesOptions } from "./changes"
@@ -54,6 +55,8 @@ export function open<Tx>(path: string, options?: OpenOptions<Tx>): Store<Tx> {
 export class Store<Tx = Database> {
   /** The store's own connection; its transactions are the store's. */
   readonly db: Database
+  /** What `adopt: true` has done in this `open`; undefined where the file had no older tables. */
+  readonly adopted: Adopted | undefined
   /** `using store = open(…)` closes it. */
   declare readonly [Symbol.dispose]: () => void
 
@@ -70,6 +73,7 @@ export class Store<Tx = Database> {
   constructor(path: string, options: OpenOptions<Tx>) {
     const settings = checkSettings(options)
     const { connection, registry, readonly } = settings
+    if (settings.adopt && path === MEMORY) throw invalidArgument('adopt needs a file, not ":memory:"')
     this.#path = path === MEMORY ? path : resolve(path)
     this.#connection = connection
     this.#registry = registry
@@ -77,6 +81,7 @@ export class Store<Tx = Database> {
     this.#lease = registry.retain()
     let handle: Handle | undefined
     try {
+      this.adopted = settings.adopt ? adopt(this.#path, { ...connection, log: true }, options.onProgress) : undefined
       handle = native.open(this.#path, { ...connection, log: true })
       const transactions: Transactions = new Transactions(
         handle,

@@ -6,6 +6,8 @@ export type Batch = { readonly __batch: unique symbol }
 export type Watch = { readonly __watch: unique symbol }
 /** Work on a store's file that is on its way. */
 export type Job = { readonly __job: unique symbol }
+/** Older tables that are being adopted. */
+export type Adoption = { readonly __adoption: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
 /**
@@ -31,6 +33,15 @@ export type FlatItems = (string | number | null)[]
  * can point the loader at a WASI artifact this package does not build itself.
  */
 export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-wasip1'
+
+/** Begins, or goes on, to adopt the older tables of a file; `null` where it has none. */
+export declare function adoptBegin(path: string, options: NativeOpenOptions): Adoption | null
+
+/** Ends it, done or not, and closes its connection; again is nothing. */
+export declare function adoptEnd(adoption: Adoption): void
+
+/** Goes on for some milliseconds: `{more, report}` as JSON text; at the end the report has findings. */
+export declare function adoptStep(adoption: Adoption, milliseconds: number): string
 
 /** Aggregates by id: four flat values each, id, seq, owner, epoch. */
 export declare function aggregates(handle: Handle, prefix: string, after: string, limit: number): (string | number | null)[]

@@ -835,6 +835,9 @@ function __napiStampBindingTarget(exportsObject, target) {
 // linked import resolves to `undefined`.
 module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __napiLoadedBindingTarget)
 module.exports = nativeBinding
+module.exports.adoptBegin = nativeBinding.adoptBegin
+module.exports.adoptEnd = nativeBinding.adoptEnd
+module.exports.adoptStep = nativeBinding.adoptStep
 module.exports.aggregates = nativeBinding.aggregates
 module.exports.backup = nativeBinding.backup
 module.exports.begin = nativeBinding.begin

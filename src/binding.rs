@@ -5,6 +5,7 @@
 //! Node-API's own functions are called directly where rows and events are turned into values, which is where the time
 //! goes. That needs unsafe code; each file that has it says why it is sound.
 
+pub mod adopt;
 pub mod coded_error;
 pub mod replay;
 pub mod statement;

@@ -78,11 +78,11 @@ impl Connection {
 
     fn open_log(options: &OpenOptions) -> Result<Self> {
         let mut connection = Self::connect(options, !options.readonly)?;
-        let found = schema::look(&connection.sqlite, &options.path)?;
+        let found = schema::look_for_ours(&connection.sqlite, &options.path)?;
         if options.readonly {
             return match found {
                 schema::Found::Ours => Ok(connection),
-                schema::Found::Nothing => Err(Error::Readonly(format!(
+                _ => Err(Error::Readonly(format!(
                     "\"{}\" has no syncline tables, and a read-only store cannot make them",
                     options.path
                 ))),
@@ -93,6 +93,30 @@ impl Connection {
         connection.make_tables()?;
         wal::gather_commits(&connection.sqlite, &connection.gather);
         Ok(connection)
+    }
+
+    /// Opens a connection that adopts older tables; `None` where there are none. `check` looks, and changes nothing.
+    pub fn open_adopting(options: &OpenOptions, check: impl FnOnce(&Connection) -> Result<()>) -> Result<Option<Self>> {
+        let open = || {
+            if !Path::new(&options.path).exists() {
+                return Ok(None);
+            }
+            let mut connection = Self::connect(options, false)?;
+            match schema::look(&connection.sqlite, &options.path)? {
+                schema::Found::Nothing | schema::Found::Ours => return Ok(None),
+                schema::Found::Older | schema::Found::Adopting => {}
+            }
+            // References from and to the older tables are neither followed nor rewritten: those of the application name
+            // our tables afterwards.
+            connection.sqlite.pragma_update(None, "foreign_keys", false)?;
+            connection.sqlite.pragma_update(None, "legacy_alter_table", true)?;
+            check(&connection)?;
+            connection.prepare_file(options.full)?;
+            connection.count_frames()?;
+            wal::gather_commits(&connection.sqlite, &connection.gather);
+            Ok(Some(connection))
+        };
+        open().map_err(|error| named(&options.path, error))
     }
 
     /// Opens a connection that a caller owns: the same pragmas, no guard, no tables, SQLite's own checkpoints.
@@ -220,12 +244,12 @@ impl Connection {
     }
 
     fn make_tables(&mut self) -> Result<()> {
-        if schema::look(&self.sqlite, &self.path)? == schema::Found::Ours {
+        if schema::look_for_ours(&self.sqlite, &self.path)? == schema::Found::Ours {
             return Ok(());
         }
         let transaction = self.sqlite.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Another process may have made them between the look and the lock.
-        if schema::look(&transaction, &self.path)? == schema::Found::Nothing {
+        if schema::look_for_ours(&transaction, &self.path)? == schema::Found::Nothing {
             schema::create(&transaction)?;
         }
         transaction.commit()?;

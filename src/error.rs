@@ -84,6 +84,9 @@ pub enum Error {
     /// A table that is not ours stands under one of our names.
     #[error("\"{path}\" has a {object} that syncline did not make; it was left as it is{advice}")]
     ForeignSchema { path: String, object: String, advice: &'static str },
+    /// Older tables that cannot be adopted.
+    #[error("\"{path}\" has an older event log that cannot be adopted; it was left as it is: {reason}")]
+    NotAdoptable { path: String, reason: String },
     /// A wrong argument.
     #[error("{0}")]
     InvalidArgument(String),
@@ -124,7 +127,7 @@ impl Error {
             Error::NotADatabase { .. } => "ERR_NOT_A_DATABASE",
             Error::Corrupt(_) | Error::CorruptSegment { .. } => "ERR_CORRUPT",
             Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
-            Error::ForeignSchema { .. } => "ERR_FOREIGN_SCHEMA",
+            Error::ForeignSchema { .. } | Error::NotAdoptable { .. } => "ERR_FOREIGN_SCHEMA",
             Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
             Error::Pack(_) | Error::Sqlite { .. } | Error::TransactionLost { .. } | Error::Projection { .. } => {
                 "ERR_SQLITE"

@@ -44,6 +44,7 @@ pub mod stats;
 mod cursor;
 pub mod statement;
 
+pub mod adopt;
 pub mod turn;
 
 mod job;

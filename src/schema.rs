@@ -24,6 +24,15 @@ const OBJECTS: [(&str, &str); 12] = [
     ("event_log", include_str!("schema/event_log.sql")),
 ];
 
+/// The objects that are there while older tables are adopted. The second stays where there is something to tell.
+const ADOPTION: [(&str, &str); 2] = [
+    ("event_adoption", include_str!("schema/event_adoption.sql")),
+    ("event_adoption_finding", include_str!("schema/event_adoption_finding.sql")),
+];
+
+/// The tables of an older event log.
+pub const OLDER: [&str; 2] = ["event", "event_sequence"];
+
 /// What a file holds under Syncline's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -31,6 +40,10 @@ pub enum Found {
     Nothing,
     /// Exactly this version's objects.
     Ours,
+    /// Tables that look like the older event log, and nothing else.
+    Older,
+    /// This version's objects, and older tables that are being adopted.
+    Adopting,
 }
 
 /// Whether `table` (as SQLite names it) is one of Syncline's own.
@@ -38,14 +51,29 @@ pub fn is_ours(table: &str) -> bool {
     OBJECTS.iter().any(|(name, _)| name.eq_ignore_ascii_case(table))
 }
 
-/// Looks at what stands under our names and changes nothing. `ERR_FOREIGN_SCHEMA` for anything that is not ours,
-/// `ERR_SCHEMA_NEWER` for a later format.
+/// The same, where the caller adopts nothing: `ERR_FOREIGN_SCHEMA` also for older tables, with the advice to adopt them.
+pub fn look_for_ours(sqlite: &Sqlite, path: &str) -> Result<Found> {
+    let (object, advice) = match look(sqlite, path)? {
+        Found::Older => ("table \"event\"", " (an older event log: open it with adopt: true)"),
+        Found::Adopting => (
+            "table \"event_older\"",
+            " (an older event log of which a part has been adopted: go on by opening it with adopt: true)",
+        ),
+        found => return Ok(found),
+    };
+    Err(Error::ForeignSchema { path: path.to_owned(), object: object.to_owned(), advice })
+}
+
+/// Looks at what stands under our names and changes nothing. `ERR_FOREIGN_SCHEMA` for anything that is neither ours nor
+/// an older event log, `ERR_SCHEMA_NEWER` for a later format.
 pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
     let mut found = Vec::new();
+    let mut adopting = false;
     let mut statement = sqlite.prepare("SELECT type, name, sql FROM main.sqlite_schema WHERE sql IS NOT NULL")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (kind, name, sql): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        adopting |= name == ADOPTION[0].0 && sql == statement_of(ADOPTION[0].1);
         if is_ours(&name) {
             found.push((kind, name, sql));
         }
@@ -55,10 +83,21 @@ pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
     }
     let foreign = |object: String, advice| Err(Error::ForeignSchema { path: path.to_owned(), object, advice });
     if !found.iter().any(|(_, name, _)| name == "event_meta") {
-        let (kind, name, _) = &found[0];
-        let older = found.iter().any(|(_, name, sql)| name == "event" && sql.contains("aggregate_id"));
-        let advice = if older { " (an older event log)" } else { "" };
-        return foreign(format!("{kind} \"{name}\""), advice);
+        let is_older = |wanted: &str| {
+            found.iter().any(|(kind, name, sql)| {
+                kind == "table" && name.eq_ignore_ascii_case(wanted) && sql.contains("aggregate_id")
+            })
+        };
+        let older = |name: &str| OLDER.iter().any(|older| older.eq_ignore_ascii_case(name));
+        // An index of the older tables may have the name of one of ours. It goes with them.
+        match found.iter().find(|(kind, name, _)| kind != "index" && !older(name)) {
+            None if OLDER.into_iter().all(is_older) => return Ok(Found::Older),
+            other => {
+                let (kind, name, _) = other.unwrap_or(&found[0]);
+                let advice = if is_older("event") { " (an older event log, but not that alone)" } else { "" };
+                return foreign(format!("{kind} \"{name}\""), advice);
+            }
+        }
     }
     let format: Option<i64> =
         match sqlite.query_row("SELECT format FROM main.event_meta", [], |row| row.get(0)).optional() {
@@ -80,7 +119,7 @@ pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
             None => return Err(Error::Corrupt(format!("\"{path}\" has lost its \"{name}\""))),
         }
     }
-    Ok(Found::Ours)
+    Ok(if adopting { Found::Adopting } else { Found::Ours })
 }
 
 /// Makes the tables, inside the write transaction that the caller holds.
@@ -89,6 +128,14 @@ pub fn create(sqlite: &Sqlite) -> Result<()> {
         sqlite.execute_batch(statement_of(sql))?;
     }
     sqlite.execute("INSERT INTO event_meta (id, format, position_floor) VALUES (1, ?1, 0)", [FORMAT])?;
+    Ok(())
+}
+
+/// Makes the tables that are there while older ones are adopted, in the same transaction.
+pub fn create_adoption(sqlite: &Sqlite) -> Result<()> {
+    for (_, sql) in ADOPTION {
+        sqlite.execute_batch(statement_of(sql))?;
+    }
     Ok(())
 }
 

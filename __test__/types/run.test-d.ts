@@ -4,6 +4,8 @@ import {
   project,
   sql,
   SyncError,
+  type Adopted,
+  type AdoptProgress,
   type AnyDefinition,
   type Database,
   type ErrorCode,
@@ -178,6 +180,16 @@ store.remove("a", removal)
 store.remove("a", { event: [Renamed, { id: "a", name: "gone" }] })
 // @ts-expect-error: wrong data
 store.remove("a", { event: [Renamed, { id: "a" }] })
+
+// What adopting older tables did is there only where there were any.
+const progressed: AdoptProgress[] = []
+const older = open("older.db", { adopt: true, onProgress: (progress) => progressed.push(progress) })
+export type AdoptedIs = Expect<Equal<typeof older.adopted, Adopted | undefined>>
+export const holes = older.adopted?.findings.filter(({ kind }) => kind === "gap").length
+// @ts-expect-error: no such kind
+older.adopted?.findings.filter(({ kind }) => kind === "hole")
+// @ts-expect-error: not a boolean
+open("older.db", { adopt: "yes" })
 
 // The log is told apart by kind; errors by code.
 export async function follow(): Promise<void> {

@@ -74,12 +74,7 @@ pub struct NativeDefinition {
 /// Opens a database file or `:memory:`.
 #[napi(catch_unwind, ts_return_type = "Handle")]
 pub fn open(env: &Env, path: String, options: NativeOpenOptions) -> napi::Result<Handle> {
-    let open = OpenOptions {
-        path,
-        readonly: options.readonly,
-        full: options.full,
-        busy_timeout: Duration::from_millis(options.busy_timeout.into()),
-    };
+    let open = open_options(path, &options);
     let keep = Keep { events: options.keep_events as usize, bytes: options.keep_bytes as usize };
     let idle = Duration::from_millis(options.pack_idle as u64);
     let schedule = Schedule { keep, at_bytes: options.pack_at_bytes as u64, idle };
@@ -90,6 +85,16 @@ pub fn open(env: &Env, path: String, options: NativeOpenOptions) -> napi::Result
         Store::open_plain(&open)
     };
     Ok(External::new(Rc::new(store.or_throw(env)?)))
+}
+
+/// What opening a connection needs of the options.
+pub fn open_options(path: String, options: &NativeOpenOptions) -> OpenOptions {
+    OpenOptions {
+        path,
+        readonly: options.readonly,
+        full: options.full,
+        busy_timeout: Duration::from_millis(options.busy_timeout.into()),
+    }
 }
 
 /// Closes it; again is nothing.

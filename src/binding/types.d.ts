@@ -6,6 +6,8 @@ export type Batch = { readonly __batch: unique symbol }
 export type Watch = { readonly __watch: unique symbol }
 /** Work on a store's file that is on its way. */
 export type Job = { readonly __job: unique symbol }
+/** Older tables that are being adopted. */
+export type Adoption = { readonly __adoption: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
 /**

@@ -1,0 +1,94 @@
+import { checkFunction } from "./argument"
+import { native, type NativeOpenOptions } from "./native"
+
+/** How far adopting older tables is, counted over all the times that it was interrupted. */
+export interface AdoptProgress {
+  /** Aggregates that are done. */
+  aggregates: number
+  /** Events that are in the log. */
+  events: number
+  /** Bytes of their data. */
+  bytes: number
+  /** Rows of the older `event_sequence` that are left. */
+  remainingAggregates: number
+}
+
+/**
+ * What was found in older tables that is not as it should be. Nothing of it is lost: `event_adoption_finding` has a row for
+ * each, with the values as they were where the log could not take them. It belongs to the application, which may drop it.
+ */
+export interface AdoptionFinding {
+  /** The row of `event_adoption_finding`. */
+  key: number
+  /**
+   * - "orphan": events without a sequence row, which was made.
+   * - "empty": a sequence row without events; the log tells of a gap from `seq` through `through`.
+   * - "gap": seqs from `seq` through `through` had no event; the log tells of a gap.
+   * - "sequence": a sequence row that was behind its events, or no number; the last event's seq was taken.
+   * - "duplicate": a second event with the seq of another; the one that was inserted first is in the log, this one is kept.
+   * - "event": an event that the log cannot hold, as `message` says; it is kept, and the log tells of a gap in its place.
+   * - "aggregate": an event or a sequence row whose aggregate id the log cannot hold; it is kept.
+   * - "type": a type without a version; its events are in the log as version 1, as `type` says.
+   * - "created": an event whose time is no integer; it is in the log without one, and the time is kept.
+   * - "owner": an owner that is no text, or too long; nobody owns the aggregate, and the value is kept.
+   * - "view": a view of the application that reads the older tables; it was not touched, and may fail now.
+   */
+  kind:
+    | "orphan"
+    | "empty"
+    | "gap"
+    | "sequence"
+    | "duplicate"
+    | "event"
+    | "aggregate"
+    | "type"
+    | "created"
+    | "owner"
+    | "view"
+  message: string
+  aggregateID?: string
+  seq?: number
+  through?: number
+  type?: string
+  /** How many events it concerns, for a type. */
+  events?: number
+}
+
+/** What adopting older tables did. */
+export interface Adopted {
+  /** Aggregates that it took. */
+  aggregates: number
+  /** Events that are now in the log. */
+  events: number
+  /** Bytes of their data. */
+  bytes: number
+  /** What was not as it should be, in the order in which it was found; at most 1,000. */
+  findings: readonly AdoptionFinding[]
+  /** How many there are; the rest are rows of `event_adoption_finding`. */
+  findingCount: number
+}
+
+/** How long one native call goes on, in milliseconds. */
+const STRETCH = 25
+
+/** Converts the older tables of a file; undefined where it has none. What `onProgress` throws interrupts it. */
+export function adopt(
+  path: string,
+  options: NativeOpenOptions,
+  onProgress: ((progress: AdoptProgress) => void) | undefined,
+): Adopted | undefined {
+  checkFunction("onProgress", onProgress)
+  const adoption = native.adoptBegin(path, options)
+  if (adoption === null) return undefined
+  try {
+    for (;;) {
+      const { more, report } = JSON.parse(native.adoptStep(adoption, STRETCH)) as
+        { more: true; report: AdoptProgress } | { more: false; report: AdoptProgress & Adopted }
+      const { aggregates, events, bytes, remainingAggregates } = report
+      onProgress?.({ aggregates, events, bytes, remainingAggregates })
+      if (!more) return { aggregates, events, bytes, findings: report.findings, findingCount: report.findingCount }
+    }
+  } finally {
+    native.adoptEnd(adoption)
+  }
+}
