@@ -9,6 +9,7 @@ const { join } = require("node:path")
 const { describe, test } = require("node:test")
 const { z } = require("zod")
 const { createRegistry, define } = require("syncline")
+const { follow } = require("./dedupe-model.js")
 const { opened, parts } = require("./parts.js")
 const { coded, file, kept } = require("./stores.js")
 
@@ -397,4 +398,8 @@ describe("history", () => {
     assert.deepEqual(plain(event).metadata, { by: "me" })
     assert.ok(!("created" in event))
   })
+})
+
+test("whatever several stores do, the answer is what the log says", async () => {
+  for (let seed = 1; seed <= 12; seed++) await follow(seed)
 })

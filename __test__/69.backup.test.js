@@ -4,7 +4,16 @@
 
 const assert = require("node:assert/strict")
 const { spawnSync } = require("node:child_process")
-const { copyFileSync, existsSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } = require("node:fs")
+const {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} = require("node:fs")
 const { basename, dirname, join } = require("node:path")
 const { describe, test } = require("node:test")
 const { kill, start, untilTold } = require("./children.js")
@@ -136,6 +145,15 @@ describe("a copy", () => {
     await refused
     assert.equal(existsSync(`${target}2`), false)
     assert.equal(store.run(Written, { noteID: "n0" }).seq, store.read("n0").length - 1)
+  })
+
+  test("may be read by those who may read the database", { skip: process.platform === "win32" }, async (t) => {
+    const { store, target } = scene(t)
+    for (const mode of [0o600, 0o640]) {
+      chmodSync(store.db.name, mode)
+      await store.backup(`${target}${mode}`)
+      assert.equal(statSync(`${target}${mode}`).mode & 0o777, mode)
+    }
   })
 
   test("is made of a store that only reads", async (t) => {

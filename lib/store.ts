@@ -324,7 +324,8 @@ export class Store<Tx = Database> {
   /**
    * Copies the whole database, the program's tables included, into a file that is not there yet, while everybody goes on reading
    * and writing: as of one moment after the call, what was committed by then and nothing else. The file has its name only
-   * once it is complete. Something of that name: `ERR_INVALID_ARGUMENT`; a folder or disk that refuses: `ERR_SQLITE`;
+   * once it is complete: until then, and after a kill, it is the path with `-backup-` and 26 letters and digits. While it is
+   * made, the WAL cannot begin anew, and grows by what is written; in memory it is made in one go. Something of that name: `ERR_INVALID_ARGUMENT`; a folder or disk that refuses: `ERR_SQLITE`;
    * `ERR_ABORTED`, `ERR_IN_TRANSACTION` (in memory), `ERR_IN_PROJECTOR`, `ERR_CLOSED` when the store is closed meanwhile,
    * `ERR_CORRUPT`.
    */

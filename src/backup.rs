@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -63,8 +63,10 @@ impl Backup {
     }
 
     fn begin(&mut self, connection: &Connection) -> Result<Copying> {
-        // Only where nobody has a file yet, and with the rights that SQLite gives to a new one.
-        File::options().write(true).create_new(true).open(&self.temporary).map_err(|error| self.failed(&error))?;
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        permit_as(&mut options, connection);
+        options.open(&self.temporary).map_err(|error| self.failed(&error))?;
         self.made = true;
         let copy = connection::open_copy(&self.temporary)?;
         if connection.sqlite().is_autocommit() {
@@ -177,6 +179,19 @@ impl Drop for Backup {
         self.discard();
     }
 }
+
+/// Whoever may not read the database may not read its copy.
+#[cfg(unix)]
+fn permit_as(options: &mut OpenOptions, connection: &Connection) {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let metadata = connection.sqlite().path().filter(|path| !path.is_empty()).map(fs::metadata);
+    if let Some(Ok(metadata)) = metadata {
+        options.mode(metadata.permissions().mode() & 0o666 | 0o600);
+    }
+}
+
+#[cfg(not(unix))]
+fn permit_as(_: &mut OpenOptions, _: &Connection) {}
 
 /// A read transaction has nothing to lose.
 fn end_reading(connection: &Connection) {

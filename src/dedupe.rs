@@ -7,6 +7,7 @@
 //! Texts are compared, as `JSON.stringify` has written them: objects whose keys stand in another order differ. A path that
 //! is missing in one of them is no difference.
 
+use std::borrow::Cow;
 use std::hash::Hasher;
 
 use rustc_hash::{FxHashMap, FxHasher};
@@ -38,20 +39,14 @@ impl Rule {
             || (self.of.type_name != type_name && unversioned(&self.of.type_name) == type_alone)
     }
 
-    fn hash(&self, data: &str) -> u64 {
-        if self.ignored.is_empty() {
-            return hash(data);
-        }
-        payload::without(data, &self.ignored).map_or_else(|| hash(data), |rest| hash(&rest))
+    /// What of `data` may not differ.
+    fn rest<'d>(&self, data: &'d str) -> Cow<'d, str> {
+        let rest = if self.ignored.is_empty() { None } else { payload::without(data, &self.ignored) };
+        rest.map_or(Cow::Borrowed(data), Cow::Owned)
     }
 
-    fn same(&self, left: &str, right: &str) -> bool {
-        left == right
-            || (compact::key(left, &self.of.path) == compact::key(right, &self.of.path)
-                && matches!(
-                    (payload::without(left, &self.ignored), payload::without(right, &self.ignored)),
-                    (Some(left), Some(right)) if left == right
-                ))
+    fn key<'d>(&self, data: &'d str) -> Option<&'d str> {
+        compact::key(data, &self.of.path)
     }
 }
 
@@ -139,17 +134,20 @@ impl Dedupe {
         let Some(rule) = self.rules.iter().position(|rule| rule.of.type_name == type_name) else {
             return Ok(Look::New(None));
         };
-        let seen = seen(&self.rules, rule, data);
+        let asked = &self.rules[rule];
+        let (key, rest) = (asked.key(data), asked.rest(data));
         let at = self.open(sequence);
         let history = &mut self.histories[at].1;
         let log = (connection, &mut *known, aggregate_id, sequence);
         history.catch_up(log, &self.rules, committed.unwrap_or(i64::MAX), &mut self.undo)?;
-        let Some(seen) = seen else { return Ok(Look::New(None)) };
+        let Some(key) = key else { return Ok(Look::New(None)) };
+        let seen = Seen { rule, key: hash(key), hash: hash(&rest) };
         let newest = history.newest[rule].get(&seen.key).filter(|newest| newest.hash == seen.hash);
         let Some(Newest { seq, .. }) = newest.copied() else { return Ok(Look::New(Some(seen))) };
         let mut repeated = None;
         let found = history::find(connection, known, (aggregate_id, sequence.key), seq, &mut |event| {
-            if event.type_name == type_name && self.rules[rule].same(event.data, data) {
+            let of = &self.rules[rule];
+            if event.type_name == type_name && of.key(event.data) == Some(key) && of.rest(event.data) == rest {
                 repeated = Some(Repeated::of(event));
             }
             Ok(())
@@ -292,8 +290,8 @@ impl History {
 }
 
 fn seen(rules: &[Rule], rule: usize, data: &str) -> Option<Seen> {
-    let key = compact::key(data, &rules[rule].of.path)?;
-    Some(Seen { rule, key: hash(key), hash: rules[rule].hash(data) })
+    let of = &rules[rule];
+    Some(Seen { rule, key: hash(of.key(data)?), hash: hash(&of.rest(data)) })
 }
 
 fn unversioned(type_name: &str) -> &str {

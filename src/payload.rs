@@ -6,7 +6,7 @@
 //! through JavaScript's own functions once.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -230,8 +230,8 @@ impl<'de> Visitor<'de> for Without<'_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            self.rest.push_str(&serde_json::Value::from(&*key).to_string());
-            self.rest.push(':');
+            // The length tells a key's end, whatever is in it.
+            write!(self.rest, "{}:{key}", key.len()).map_err(serde::de::Error::custom)?;
             let value = map.next_value::<&'de RawValue>()?.get();
             if inside.is_empty() || !value.starts_with('{') {
                 self.rest.push_str(value);
