@@ -59,7 +59,10 @@ class World {
   open(index) {
     this.stores[index]?.close()
     const packing = { keepEvents: 8, keepBytes: 4_000, atBytes: 20_000, idle: 1 }
-    this.stores[index] = openNotes(this.given, { path: this.path, packing: index === 0 ? packing : { ...packing, idle: 60_000 } })
+    this.stores[index] = openNotes(this.given, {
+      path: this.path,
+      packing: index === 0 ? packing : { ...packing, idle: 60_000 },
+    })
   }
 
   note(id) {
@@ -137,7 +140,10 @@ class World {
   run(store, { noteID, tagged = false, size, metadata = false }) {
     this.count++
     const data = this.data({ noteID, tagged, size })
-    const more = { created: this.count % 3 ? this.count : -this.count, ...(metadata && { metadata: { n: this.count } }) }
+    const more = {
+      created: this.count % 3 ? this.count : -this.count,
+      ...(metadata && { metadata: { n: this.count } }),
+    }
     const { id, seq } = store.run(tagged ? this.given.Tagged : this.given.Seen, data, more)
     assert.equal(seq, this.note(noteID).seq + 1)
     this.add(noteID, seq, { ...serialized(tagged ? "tagged" : "seen", seq, data), id, ...more })
@@ -189,7 +195,7 @@ class World {
     note.told = false
     note.removed = seq
     note.seq = Math.max(note.seq, seq)
-    for (const held of [...note.events.keys()]) if (held <= seq) note.events.delete(held)
+    for (const held of note.events.keys()) if (held <= seq) note.events.delete(held)
     note.gaps = note.gaps
       .filter(({ through }) => through > seq)
       .map(({ after, through }) => ({ after: Math.max(after, seq), through }))
@@ -208,7 +214,10 @@ class World {
       assert.deepEqual(texts({ after: middle, limit: 3 }), wanted.slice((wanted.length >> 1) + 1).slice(0, 3))
       assert.deepEqual(
         texts({ before: middle, limit: 3, order: "desc" }),
-        wanted.slice(0, wanted.length >> 1).toReversed().slice(0, 3),
+        wanted
+          .slice(0, wanted.length >> 1)
+          .toReversed()
+          .slice(0, 3),
       )
       assert.equal(store.get(id, middle)?.id, note.events.get(middle)?.id)
     }
@@ -277,7 +286,7 @@ describe("packing and maintenance, whenever they come", () => {
           world.close()
         }
       }),
-      { numRuns: Number(process.env.SYNCLINE_RUNS ?? 40), includeErrorInReport: true },
+      { numRuns: Number(process.env.SYNCLINE_RUNS ?? 25), includeErrorInReport: true },
     )
   })
 })

@@ -2,7 +2,7 @@
 
 const assert = require("node:assert/strict")
 const { describe, test } = require("node:test")
-const { coded, collected, file, history, kept, notes, openNotes, rows, serialized, turns } = require("./stores.js")
+const { coded, collected, file, history, notes, openNotes, rows } = require("./stores.js")
 
 /** All that the public interface says of the log. */
 async function told(store) {
@@ -91,12 +91,18 @@ describe("packed events are read as rows are", () => {
     await store.maintain({ budget: 60_000 })
     assert.deepEqual(texts(store.readAll({ limit: 1_000_000 })), all)
     const positions = all.map((text) => JSON.parse(text).position)
-    assert.deepEqual(positions, positions.toSorted((a, b) => a - b))
+    assert.deepEqual(
+      positions,
+      positions.toSorted((a, b) => a - b),
+    )
     assert.equal(new Set(positions).size, positions.length)
     for (const [index, position] of positions.entries()) {
       if (index % 97 > 1 && index < all.length - 3) continue
       for (const limit of [1, 2, 1_001]) {
-        assert.deepEqual(texts(store.readAll({ afterPosition: position, limit })), all.slice(index + 1, index + 1 + limit))
+        assert.deepEqual(
+          texts(store.readAll({ afterPosition: position, limit })),
+          all.slice(index + 1, index + 1 + limit),
+        )
       }
     }
     for (const size of [1, 7, 1_000]) {
@@ -114,7 +120,18 @@ describe("packed events are read as rows are", () => {
   test("every byte comes back: emoji, escapes, lone surrogates, metadata, no created, ids of other shapes", async () => {
     const given = notes()
     const store = quiet(given)
-    const ids = ["1", "é", "évt", "éé", "evt_\u{1F600}", "evt_\u{1F601}", "evt_\u{1F601}x", "x".repeat(255), "0", "\u0000"]
+    const ids = [
+      "1",
+      "é",
+      "évt",
+      "éé",
+      "evt_\u{1F600}",
+      "evt_\u{1F601}",
+      "evt_\u{1F601}x",
+      "x".repeat(255),
+      "0",
+      "\u0000",
+    ]
     const strings = ["", "\u{1F600}", "\u0000\u001f\u007f", "\ud800", '"\\/', "\u2028", "ß".repeat(999), "\uffff"]
     const created = [undefined, 0, -1, -8.64e15, 2 ** 53 - 1, 1, -(2 ** 53 - 1), undefined, 1_700_000_000_000, 5]
     const metadata = [undefined, {}, { cause: "\u{1F600}" }, { a: { b: [1, null] } }, undefined]
@@ -140,7 +157,10 @@ describe("packed events are read as rows are", () => {
     ])
     const copy = quiet(given, { path: file("copy.db") })
     copy.replayAll(store.read("\u{1F600} note"))
-    assert.deepEqual(rows(copy, "SELECT position, seq, id, type, created, metadata, data FROM event ORDER BY position"), stored)
+    assert.deepEqual(
+      rows(copy, "SELECT position, seq, id, type, created, metadata, data FROM event ORDER BY position"),
+      stored,
+    )
   })
 
   test("segments end at 1,024 events and at 8 MiB, and a larger event is one of its own", async () => {
@@ -181,7 +201,10 @@ describe("packed events are read as rows are", () => {
       segments("large"),
       Array.from({ length: 7 }, (_, seq) => [seq, seq]),
     )
-    assert.equal(store.get("large", 6).data.text.length, 17 * MiB - JSON.stringify({ noteID: "large", text: "" }).length)
+    assert.equal(
+      store.get("large", 6).data.text.length,
+      17 * MiB - JSON.stringify({ noteID: "large", text: "" }).length,
+    )
   })
 })
 
@@ -284,7 +307,10 @@ describe("packed events are replayed, removed and followed as rows are", () => {
     const fail = () => {
       throw new Error("mine")
     }
-    assert.throws(() => store.transaction(() => (store.remove("a"), assert.deepEqual(store.read("a"), []), fail())), /mine/)
+    assert.throws(
+      () => store.transaction(() => (store.remove("a"), assert.deepEqual(store.read("a"), []), fail())),
+      /mine/,
+    )
     assert.deepEqual(await told(store), before)
     const cut = () => {
       store.replay({ kind: "removed", aggregateID: "a", seq: 600 })
@@ -350,229 +376,4 @@ describe("packed events are replayed, removed and followed as rows are", () => {
       assert.deepEqual(await told(store), await told(other))
     }
   })
-})
-
-describe("readers that are behind while events are packed", () => {
-  test("listeners of the database get each event once, in order, whoever packs in between", async () => {
-    const given = notes()
-    const writer = quiet(given)
-    const reader = quiet(given, { path: writer.db.name })
-    const heard = []
-    reader.subscribeAll((event) => heard.push([event.aggregateID, event.seq]), { scope: "database" })
-    const due = []
-    for (let round = 0; round < 6; round++) {
-      writer.transaction(() => {
-        for (let n = 0; n < 900; n++) {
-          const noteID = `note ${n % 7}`
-          due.push([noteID, writer.run(given.Seen, { noteID }).seq])
-        }
-      })
-      await writer.maintain(round % 2 === 0 ? {} : { budget: 1 })
-      due.push(["mine", reader.run(given.Seen, { noteID: "mine" }).seq])
-      await reader.maintain({ budget: 1 })
-    }
-    while (heard.length < due.length) await turns(1)
-    await turns(20)
-    assert.deepEqual(heard, due)
-  })
-
-  test("stream, changes and waitFor", async () => {
-    const given = notes()
-    const writer = quiet(given)
-    const reader = quiet(given, { path: writer.db.name })
-    writer.run(given.Seen, { noteID: "a" })
-    const controller = new AbortController()
-    const streamed = []
-    const streaming = (async () => {
-      for await (const { seq } of reader.stream({ signal: controller.signal })) {
-        streamed.push(seq)
-        if (streamed.length === 600) return
-      }
-    })()
-    const hints = new Map()
-    const changing = (async () => {
-      for await (const change of reader.changes({ signal: controller.signal })) {
-        if (change.kind === "hint") hints.set(change.aggregateID, change.seq)
-        if (hints.get("a") === 600) return
-      }
-    })()
-    await turns()
-    const waiting = reader.waitFor({ a: 600 })
-    for (let n = 0; n < 600; n++) {
-      writer.run(given.Seen, { noteID: "a" })
-      if (n % 100 === 99) await writer.maintain()
-    }
-    await Promise.all([streaming, changing, waiting])
-    controller.abort()
-    assert.deepEqual(
-      streamed,
-      Array.from({ length: 600 }, (_, n) => n + 1),
-    )
-  })
-})
-
-describe("who packs, and what", () => {
-  test("the option packing, and those of maintain", async () => {
-    const given = notes()
-    for (const packing of [1, "yes", null, { keep: 1 }, { keepEvents: -1 }, { keepEvents: 1.5 }, { keepBytes: -1 }]) {
-      assert.throws(() => openNotes(given, { packing }), coded("ERR_INVALID_ARGUMENT", /packing/), JSON.stringify(packing))
-    }
-    for (const packing of [{ atBytes: 0 }, { idle: 0 }, { idle: 2 ** 31 }, { keepEvents: 2 ** 32 }, { idle: NaN }]) {
-      assert.throws(() => openNotes(given, { packing }), coded("ERR_INVALID_ARGUMENT", /packing/), JSON.stringify(packing))
-    }
-    const largest = { keepEvents: 2 ** 32 - 1, keepBytes: 2 ** 53 - 1, atBytes: 2 ** 53 - 1, idle: 2 ** 31 - 1 }
-    const store = openNotes(given, { packing: largest })
-    store.run(given.Seen, { noteID: "a" })
-    assert.deepEqual((await store.maintain({ budget: 1_000 })).events, 0)
-    for (const [options, name] of [
-      [{ budget: 0 }, /budget/],
-      [{ budget: "1" }, /budget/],
-      [{ rewrite: 1 }, /rewrite/],
-      [{ signal: {} }, /signal/],
-      [{ onProgress: 1 }, /onProgress/],
-      [{ speed: 1 }, /speed/],
-    ]) {
-      await assert.rejects(async () => store.maintain(options), coded("ERR_INVALID_ARGUMENT", name))
-    }
-  })
-
-  test("packing: false packs nothing by itself, and maintain packs it all the same", async () => {
-    const given = notes()
-    const store = quiet(given)
-    const keep = openNotes(given, { path: file("keep.db"), packing: { keepEvents: 10, idle: 2 ** 31 - 1 } })
-    for (const one of [store, keep]) {
-      one.transaction(() => {
-        for (let n = 0; n < 1_000; n++) one.run(given.Seen, { noteID: "a", text: "x".repeat(2_000) })
-      })
-    }
-    while (unpacked(keep) > 10) await new Promise((resolve) => setTimeout(resolve, 5))
-    assert.equal(unpacked(store), 1_000)
-    await pack(store)
-  })
-
-  test("a budget keeps the newest events rows, and none lets nothing of what is idle stay", async () => {
-    const given = notes()
-    const store = openNotes(given, { packing: { keepEvents: 20, keepBytes: 1_000, atBytes: 2 ** 40, idle: 2 ** 31 - 1 } })
-    store.replayAll([...history("a", 600), ...history("b", 600)])
-    while (!(await store.maintain({ budget: 1_000 })).complete);
-    const left = rows(store, "SELECT count(*), sum(length(data)) FROM event GROUP BY aggregate")
-    for (const [events, bytes] of left) assert.ok(events > 0 && events <= 20 && bytes <= 1_000, `${events}, ${bytes}`)
-    assert.equal(left.length, 2)
-    await pack(store)
-  })
-
-  test("two that maintain at once lose nothing and pack everything", async () => {
-    const given = notes()
-    const store = quiet(given)
-    const other = quiet(given, { path: store.db.name })
-    store.replayAll(Array.from({ length: 40 }, (_, n) => history(`note ${n}`, 300)).flat())
-    const before = await told(store)
-    await Promise.all([store.maintain(), other.maintain(), store.maintain(), other.maintain()])
-    assert.equal(unpacked(store), 0)
-    assert.deepEqual(await told(store), before)
-    assert.equal(rows(store, "PRAGMA integrity_check")[0][0], "ok")
-  })
-
-  test("runs while it is maintained: all there, and rows of what moves", async () => {
-    const given = notes()
-    const store = openNotes(given, { packing: { keepEvents: 16, atBytes: 10_000, idle: 1 } })
-    const events = []
-    let done = false
-    const maintaining = (async () => {
-      while (!done) await store.maintain({ budget: 5 })
-    })()
-    for (let n = 0; n < 3_000; n++) {
-      events.push(store.run(given.Written, { noteID: `note ${n % 3}`, text: `text ${n}` }).id)
-      if (n % 10 === 0) await turns(1)
-    }
-    done = true
-    await maintaining
-    assert.deepEqual(
-      store.readAll({ limit: 1_000_000 }).map((event) => event.id),
-      events,
-    )
-    await pack(store)
-  })
-
-  test("in memory, read-only, closed, aborted, in a transaction", async () => {
-    const given = notes()
-    const memory = openNotes(given, { path: ":memory:" })
-    memory.replayAll(history("a", 2_000))
-    await pack(memory)
-    const store = quiet(given)
-    store.replayAll(history("a", 2_000))
-    const reader = kept(store.db.name, { readonly: true, registry: given.registry, projectors: given.projectors })
-    await assert.rejects(async () => reader.maintain(), coded("ERR_READONLY"))
-    await assert.rejects(store.maintain({ signal: AbortSignal.abort() }), coded("ERR_ABORTED"))
-    const before = await told(store)
-    const controller = new AbortController()
-    const aborted = store.maintain({ signal: controller.signal, onProgress: () => controller.abort() })
-    // The job may have been done with its first progress.
-    await aborted.catch(coded("ERR_ABORTED"))
-    assert.deepEqual(await told(store), before)
-    assert.deepEqual(await told(reader), before)
-    await assert.rejects(
-      store.maintain({
-        onProgress() {
-          throw new Error("mine")
-        },
-      }),
-      /mine/,
-    )
-    assert.deepEqual(await told(store), before)
-    const closing = store.maintain()
-    store.close()
-    await assert.rejects(closing, coded("ERR_CLOSED"))
-    await assert.rejects(async () => store.maintain(), coded("ERR_CLOSED"))
-    assert.deepEqual(await told(reader), before)
-  })
-
-  test("while it is written, an aggregate's rows stay within what is kept and one batch", async () => {
-    const given = notes()
-    const keepEvents = 50
-    const store = openNotes(given, { packing: { keepEvents, keepBytes: 2 ** 40, atBytes: 50_000, idle: 2 ** 31 - 1 } })
-    // A batch: what is written between two rounds, and what is too little to be worth a segment.
-    const bound = keepEvents + Math.ceil(50_000 / 600) + 256
-    const perRound = 500
-    for (let round = 0; round < 20; round++) {
-      for (let n = 0; n < perRound; n++) store.run(given.Seen, { noteID: "a", text: "x".repeat(500) })
-      while (unpacked(store) > bound) await new Promise((resolve) => setTimeout(resolve, 1))
-    }
-    assert.equal(store.read("a").length, 20 * perRound)
-    const { longestHold } = await store.maintain({ budget: 1_000 })
-    assert.ok(longestHold > 0 && Number.isFinite(longestHold))
-  })
-
-  test("what is written while idle packing is at work is packed, too, once it is idle again", async () => {
-    const given = notes()
-    const store = openNotes(given, { packing: { idle: 1, atBytes: 2 ** 40 } })
-    for (let round = 0; round < 60; round++) {
-      for (let n = 0; n < 1 + (round % 5) * 20; n++) store.run(given.Seen, { noteID: `note ${round % 3}` })
-      // In the middle of the round that packs, sometimes: the last run calls, or is seen.
-      while (unpacked(store) > 0 && round % 4 > 0) await new Promise((resolve) => setTimeout(resolve, 0))
-      store.run(given.Seen, { noteID: "last" })
-      for (const start = performance.now(); unpacked(store) > 0; await new Promise((resolve) => setTimeout(resolve, 1))) {
-        assert.ok(performance.now() - start < 5_000, `nobody packs what was written last, in round ${round}`)
-      }
-    }
-  })
-})
-
-test("an event that a removal has passed is told once, packed or not", async () => {
-  const given = notes()
-  const store = quiet(given)
-  store.replayAll(history("a", 10))
-  await store.maintain()
-  const deletion = serialized("tagged", 10, { noteID: "a", tag: "gone" })
-  store.replay(deletion)
-  await store.maintain()
-  const heard = []
-  const other = quiet(given, { path: store.db.name })
-  other.subscribeAll((event) => heard.push(event.seq), { scope: "database" })
-  store.replay({ kind: "removed", aggregateID: "a", seq: 10, event: deletion })
-  store.run(given.Seen, { noteID: "a" })
-  while (heard.at(-1) !== 11) await turns(1)
-  // The deletion event was there before the listener came.
-  assert.deepEqual(heard, [11])
-  assert.deepEqual(rows(store, "SELECT tag FROM tag WHERE tag = 'gone'"), [["gone"]])
 })

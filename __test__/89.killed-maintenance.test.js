@@ -85,7 +85,8 @@ async function check(path, expected) {
       [...found.values()].reduce((sum, { events }) => sum + events.size, 0),
       all.length,
     )
-    for (const [board, seq] of expected.removed) assert.ok(seq < 0 || found.get(board).removed >= seq, `${board} is removed`)
+    for (const [board, seq] of expected.removed)
+      assert.ok(seq < 0 || found.get(board).removed >= seq, `${board} is removed`)
     for (const [name, { board, seq, id, size }] of expected.events) {
       const story = found.get(board)
       if (seq <= story.removed) {

@@ -60,7 +60,9 @@ async function work({ path, seed }) {
       store.replay({ kind: "removed", aggregateID: board, seq })
       tell(["removed", board, seq])
     } else if (step < 7) {
-      maintaining ??= store.maintain(step === 6 ? {} : { budget: 1 + random(20) }).finally(() => (maintaining = undefined))
+      maintaining ??= store
+        .maintain(step === 6 ? {} : { budget: 1 + random(20) })
+        .finally(() => (maintaining = undefined))
       if (random(2) === 0) await maintaining
     } else if (step < 9) {
       await new Promise((resolve) => setTimeout(resolve, random(8)))
@@ -71,7 +73,12 @@ async function work({ path, seed }) {
         if (kind === 0) return [Gone, { board }]
         return kind < 8 ? [Noted, { board, text: text() }] : [Saved, { board, key: random(3), text: text() }]
       })
-      tell(["run", ...store.runAll(events).map(({ aggregateID, seq, id, data }) => [aggregateID, seq, id, data.text?.length ?? -1])])
+      tell([
+        "run",
+        ...store
+          .runAll(events)
+          .map(({ aggregateID, seq, id, data }) => [aggregateID, seq, id, data.text?.length ?? -1]),
+      ])
     }
     if (random(4) === 0) await new Promise(setImmediate)
   }

@@ -49,40 +49,44 @@ impl Rules {
     }
 }
 
-/// Follows one aggregate's events and tells which are superseded.
-pub struct Survey<'r> {
-    rules: &'r Rules,
+/// Follows one aggregate's events and tells which are superseded, from its beginning, or any later event, on: from the
+/// beginning it tells of the most.
+#[derive(Default)]
+pub struct Survey {
     /// By rule and key: the seq of the first and of the newest event since the last barrier.
     lives: FxHashMap<(usize, String), (i64, i64)>,
+    last: Option<i64>,
+    superseded: Vec<i64>,
 }
 
-impl<'r> Survey<'r> {
-    /// From an aggregate's beginning, or any later event on: it supersedes no less than what it has seen.
-    pub fn new(rules: &'r Rules) -> Self {
-        Survey { rules, lives: FxHashMap::default() }
+impl Survey {
+    /// The seq of the last event that it has seen; −1 for none.
+    pub fn last(&self) -> i64 {
+        self.last.unwrap_or(-1)
     }
 
-    /// Sees the next event. Answers the seq of the one that it supersedes.
-    pub fn see(&mut self, type_name: &str, seq: i64, data: &str) -> Option<i64> {
+    /// Sees the next event, by the same rules each time.
+    pub fn see(&mut self, rules: &Rules, type_name: &str, seq: i64, data: &str) {
+        self.last = Some(seq);
         let unversioned = type_name.rsplit_once('.').map_or(type_name, |(name, _)| name);
-        for (index, rule) in self.rules.list.iter().enumerate() {
+        for (index, rule) in rules.list.iter().enumerate() {
             if rule.barriers.iter().any(|barrier| barrier == unversioned) {
                 self.lives.retain(|(of, _), _| *of != index);
             }
         }
-        let index = self.rules.list.binary_search_by(|rule| rule.type_name.as_str().cmp(type_name)).ok()?;
-        let key = key(data, &self.rules.list[index].path)?;
-        match self.lives.entry((index, key.to_owned())) {
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert((seq, seq));
-                None
-            }
-            std::collections::hash_map::Entry::Occupied(mut occupied) => {
-                let (first, newest) = *occupied.get();
-                occupied.insert((first, seq));
-                (newest != first).then_some(newest)
-            }
+        let Ok(index) = rules.list.binary_search_by(|rule| rule.type_name.as_str().cmp(type_name)) else { return };
+        let Some(key) = key(data, &rules.list[index].path) else { return };
+        let (first, newest) = self.lives.entry((index, key.to_owned())).or_insert((seq, seq));
+        if newest != first {
+            self.superseded.push(*newest);
         }
+        *newest = seq;
+    }
+
+    /// The seqs of what later events have superseded, in order.
+    pub fn superseded(mut self) -> Vec<i64> {
+        self.superseded.sort_unstable();
+        self.superseded
     }
 }
 

@@ -59,35 +59,42 @@ impl Known {
 
     /// The segment at `place`, decoded. `ERR_CORRUPT` with the aggregate and the range where that fails.
     pub fn segment(&mut self, connection: &Connection, place: &Place) -> Result<Arc<Segment>> {
+        match self.find_segment(connection, place)? {
+            Some(segment) => Ok(segment),
+            None => Err(self.unreadable(connection, place, "it is not there")?),
+        }
+    }
+
+    /// The same where somebody else may have replaced it since `place` was read: `None`.
+    pub fn find_segment(&mut self, connection: &Connection, place: &Place) -> Result<Option<Arc<Segment>>> {
         if let Some(at) = self.segments.iter().rposition(|(known, _)| known == place) {
             let found = self.segments.remove(at);
             self.segments.push(found);
-            return Ok(Arc::clone(&self.segments[self.segments.len() - 1].1));
+            return Ok(Some(Arc::clone(&self.segments[self.segments.len() - 1].1)));
         }
         let mut statement = connection
             .cached("SELECT summary, head, body FROM event_segment WHERE position = ?1 AND generation = ?2")?;
         let mut rows = statement.query((place.position, place.generation))?;
-        let decoded = match rows.next()? {
-            None => Err("it is not there"),
-            Some(row) => match (row.get_ref(0)?.as_blob(), row.get_ref(1)?.as_blob(), row.get_ref(2)?.as_blob()) {
-                (Ok(summary), Ok(head), Ok(body)) => segment::decode(place, summary, head, body),
-                _ => Err("it is no blob"),
-            },
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let decoded = match (row.get_ref(0)?.as_blob(), row.get_ref(1)?.as_blob(), row.get_ref(2)?.as_blob()) {
+            (Ok(summary), Ok(head), Ok(body)) => segment::decode(place, summary, head, body),
+            _ => Err("it is no blob"),
         };
         let segment = match decoded {
             Ok(segment) => Arc::new(segment),
-            Err(reason) => {
-                let aggregate_id = self.of_aggregate(connection, place.aggregate)?.to_string();
-                let (first, last) = (place.first_seq, place.seq);
-                return Err(Error::CorruptSegment { aggregate_id, first, last, reason });
-            }
+            Err(reason) => return Err(self.unreadable(connection, place, reason)?),
         };
         let mut held: usize = self.segments.iter().map(|(_, segment)| segment.size()).sum();
         while !self.segments.is_empty() && held + segment.size() > DECODED_BYTES {
             held -= self.segments.remove(0).1.size();
         }
         self.segments.push((*place, Arc::clone(&segment)));
-        Ok(segment)
+        Ok(Some(segment))
+    }
+
+    fn unreadable(&mut self, connection: &Connection, place: &Place, reason: &'static str) -> Result<Error> {
+        let aggregate_id = self.of_aggregate(connection, place.aggregate)?.to_string();
+        Ok(Error::CorruptSegment { aggregate_id, first: place.first_seq, last: place.seq, reason })
     }
 
     /// Forgets everything; called when a transaction, or a part of one, was rolled back.

@@ -71,6 +71,8 @@ enum Phase {
     /// Of the aggregates after this key, or of those in the list, the first one last.
     Pack(i64, Option<Vec<i64>>),
     Compact(i64),
+    /// The history of one aggregate, rows included, as far as it has been seen.
+    Surveying(i64, i64, Survey),
     /// Segments of one aggregate that are still to be looked at, and the seqs that may go.
     Compacting {
         aggregate: i64,
@@ -113,7 +115,7 @@ impl Maintenance {
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
         self.progress.phase = match &phase {
             Phase::Pack(..) => "pack",
-            Phase::Compact(_) | Phase::Compacting { .. } => "compact",
+            Phase::Compact(_) | Phase::Surveying(..) | Phase::Compacting { .. } => "compact",
             Phase::Rewrite => "rewrite",
             Phase::Vacuum { .. } => "vacuum",
             Phase::Analyze(_) => "analyze",
@@ -123,7 +125,8 @@ impl Maintenance {
         let again = phase.again();
         let next = match phase {
             Phase::Pack(after, list) => self.pack(connection, known, after, list),
-            Phase::Compact(after) => self.find_compactable(connection, known, after),
+            Phase::Compact(after) => self.find_compactable(connection, after),
+            Phase::Surveying(aggregate, through, survey) => self.survey(connection, known, aggregate, through, survey),
             Phase::Compacting { aggregate, places, dropped, through } => {
                 self.compact(connection, known, (aggregate, through), places, dropped)
             }
@@ -183,7 +186,7 @@ impl Maintenance {
     }
 
     /// Looks for the next aggregate whose segments are to be written anew.
-    fn find_compactable(&mut self, connection: &Connection, known: &mut Known, after: i64) -> Result<Phase> {
+    fn find_compactable(&mut self, connection: &Connection, after: i64) -> Result<Phase> {
         let mut statement = connection.cached(
             "SELECT event_segment.aggregate, max(event_segment.seq), compacted_seq, compacted_by, min(effort)
              FROM event_segment LEFT JOIN event_sequence ON event_sequence.key = event_segment.aggregate
@@ -203,33 +206,36 @@ impl Maintenance {
         if !compacts && !presses {
             return Ok(Phase::Compact(aggregate));
         }
-        let dropped = if compacts { self.survey(connection, known, aggregate)? } else { Vec::new() };
+        if compacts {
+            return Ok(Phase::Surveying(aggregate, through, Survey::default()));
+        }
         let places = history::segments(connection, aggregate)?.into();
-        let through = if compacts { through } else { -1 };
-        Ok(Phase::Compacting { aggregate, places, dropped, through })
+        Ok(Phase::Compacting { aggregate, places, dropped: Vec::new(), through: -1 })
     }
 
-    /// The seqs of an aggregate that are superseded, rows included, in order.
-    fn survey(&self, connection: &Connection, known: &mut Known, aggregate: i64) -> Result<Vec<i64>> {
-        let mut survey = Survey::new(&self.rules);
-        let mut dropped = Vec::new();
-        let mut after = -1;
-        loop {
-            let before = after;
-            let range = history::Range { after, before: None, limit: usize::MAX, descending: false };
-            // One snapshot a page: what somebody packs meanwhile must be seen in one place or the other. It may be a barrier.
-            connection.snapshot(|| {
-                history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
-                    dropped.extend(survey.see(event.type_name, event.seq, event.data));
-                    after = event.seq;
-                    Ok(())
-                })
-            })?;
-            if after == before {
-                dropped.sort_unstable();
-                return Ok(dropped);
-            }
+    /// Looks at the next page of an aggregate's history.
+    fn survey(
+        &self,
+        connection: &Connection,
+        known: &mut Known,
+        aggregate: i64,
+        through: i64,
+        mut survey: Survey,
+    ) -> Result<Phase> {
+        let after = survey.last();
+        let range = history::Range { after, before: None, limit: usize::MAX, descending: false };
+        // One snapshot a page: what somebody packs meanwhile must be seen in one place or the other. It may be a barrier.
+        connection.snapshot(|| {
+            history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
+                survey.see(&self.rules, event.type_name, event.seq, event.data);
+                Ok(())
+            })
+        })?;
+        if survey.last() > after {
+            return Ok(Phase::Surveying(aggregate, through, survey));
         }
+        let (places, dropped) = (history::segments(connection, aggregate)?.into(), survey.superseded());
+        Ok(Phase::Compacting { aggregate, places, dropped, through })
     }
 
     /// Writes the next segments of an aggregate anew: as many as fit into one, or one more where that leaves much room.
@@ -250,7 +256,10 @@ impl Maintenance {
             if goes_on {
                 break;
             }
-            let segment = known.segment(connection, place)?;
+            let Some(segment) = known.find_segment(connection, place)? else {
+                // Somebody else is at this aggregate.
+                return Ok(Phase::Compact(aggregate));
+            };
             let kept = || segment.entries().filter(|entry| dropped.binary_search(&entry.seq).is_err());
             let (count, size) = (kept().count(), kept().map(|entry| pack::weight(&entry)).sum());
             let fits = segment::fits(events + count.saturating_sub(1), bytes, size);
@@ -279,7 +288,6 @@ impl Maintenance {
             let replaced = taken.iter().map(|(place, _)| *place).collect();
             let ready = pack::ready(aggregate, &entries, &dropped, replaced, None, Effort::Thorough)?;
             if !self.put(connection, &ready)? {
-                // Somebody else is at this aggregate.
                 return Ok(Phase::Compact(aggregate));
             }
             // More may fit to what is there now.
@@ -312,7 +320,7 @@ impl Phase {
         match self {
             Phase::Pack(after, list) => Phase::Pack(*after, list.clone()),
             Phase::Compact(after) => Phase::Compact(*after),
-            Phase::Compacting { aggregate, .. } => Phase::Compact(*aggregate - 1),
+            Phase::Surveying(aggregate, ..) | Phase::Compacting { aggregate, .. } => Phase::Compact(*aggregate - 1),
             Phase::Rewrite => Phase::Rewrite,
             Phase::Vacuum { pages } => Phase::Vacuum { pages: *pages },
             Phase::Analyze(tables) => Phase::Analyze(tables.clone()),

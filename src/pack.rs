@@ -203,15 +203,13 @@ pub struct Ready {
 pub fn prepare(connection: &Connection, known: &mut Known, load: &Load, rules: &Rules) -> Result<Ready> {
     let packed = load.tail.iter().flat_map(|(_, segment)| segment.entries());
     let entries: Vec<Entry<'_>> = packed.chain(load.rows.iter().map(Owned::entry)).collect();
-    let mut dropped = Vec::new();
+    let mut survey = Survey::default();
     if rules.fingerprint() != 0 {
-        let mut survey = Survey::new(rules);
         for entry in &entries {
-            let type_name = known.of_type(connection, entry.type_key)?;
-            dropped.extend(survey.see(&type_name, entry.seq, entry.data));
+            survey.see(rules, &known.of_type(connection, entry.type_key)?, entry.seq, entry.data);
         }
-        dropped.sort_unstable();
     }
+    let dropped = survey.superseded();
     let replaced: Vec<Place> = load.tail.iter().map(|(place, _)| *place).collect();
     let rows = (load.rows[0].seq, load.rows[load.rows.len() - 1].seq, load.rows.len());
     ready(load.aggregate, &entries, &dropped, replaced, Some(rows), load.effort)

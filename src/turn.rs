@@ -53,11 +53,13 @@ impl Turns {
     /// Before the writer's BEGIN. `false`: maintenance has the turn, and `wait` was not asked for.
     pub fn give_way(&self, wait: bool) -> bool {
         let mut asked = self.asked.lock();
+        // Of all that ask, one after the other, it is the whole time that is bounded.
+        let until = Instant::now() + LONGEST_TURN;
         while *asked > 0 {
             if !wait {
                 return false;
             }
-            if self.changed.wait_for(&mut asked, LONGEST_TURN).timed_out() {
+            if self.changed.wait_until(&mut asked, until).timed_out() {
                 break;
             }
         }
