@@ -64,16 +64,7 @@ impl Known {
             self.segments.push(found);
             return Ok(Arc::clone(&self.segments[self.segments.len() - 1].1));
         }
-        let mut statement = connection
-            .cached("SELECT summary, head, body FROM event_segment WHERE position = ?1 AND generation = ?2")?;
-        let mut rows = statement.query((place.position, place.generation))?;
-        let decoded = match rows.next()? {
-            None => Err("it is not there"),
-            Some(row) => match (row.get_ref(0)?.as_blob(), row.get_ref(1)?.as_blob(), row.get_ref(2)?.as_blob()) {
-                (Ok(summary), Ok(head), Ok(body)) => segment::decode(place, summary, head, body),
-                _ => Err("it is no blob"),
-            },
-        };
+        let decoded = decode(connection, place)?;
         let segment = match decoded {
             Ok(segment) => Arc::new(segment),
             Err(reason) => {
@@ -97,6 +88,18 @@ impl Known {
         self.aggregates.clear();
         self.segments.clear();
     }
+}
+
+/// Reads and decodes the segment at `place`, or says what is wrong with it.
+pub fn decode(connection: &Connection, place: &Place) -> Result<std::result::Result<Segment, &'static str>> {
+    let mut statement =
+        connection.cached("SELECT summary, head, body FROM event_segment WHERE position = ?1 AND generation = ?2")?;
+    let mut rows = statement.query((place.position, place.generation))?;
+    let Some(row) = rows.next()? else { return Ok(Err("it is not there")) };
+    Ok(match (row.get_ref(0)?.as_blob(), row.get_ref(1)?.as_blob(), row.get_ref(2)?.as_blob()) {
+        (Ok(summary), Ok(head), Ok(body)) => segment::decode(place, summary, head, body),
+        _ => Err("it is no blob"),
+    })
 }
 
 fn named(names: &mut FxHashMap<i64, Arc<str>>, connection: &Connection, sql: &str, key: i64) -> Result<Arc<str>> {
