@@ -59,6 +59,7 @@ describe("use after close", () => {
       waitFor: () => store.waitFor({ a: 0 }),
       maintain: () => store.maintain(),
       backup: () => store.backup(join(folder, "copy.db")),
+      verify: () => store.verify(),
     }
     for (const [name, call] of Object.entries(promises)) await assert.rejects(call, closed, name)
     const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(store))

@@ -58,6 +58,10 @@ export interface ErrorFields {
   /** The event's type, versioned where the version is known: `session.updated.1`. */
   type?: string
   seq?: number
+  /** The first seq of a range of events. */
+  first?: number
+  /** Its last. */
+  last?: number
   /** The epoch that is stored, where ownership was refused. */
   epoch?: number
   /** The epoch that was offered in its place. */
@@ -99,6 +103,8 @@ export class SyncError extends Error implements ErrorFields {
   declare readonly aggregateID?: string
   declare readonly type?: string
   declare readonly seq?: number
+  declare readonly first?: number
+  declare readonly last?: number
   declare readonly epoch?: number
   declare readonly gotEpoch?: number
   declare readonly issues?: readonly ErrorIssue[]

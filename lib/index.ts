@@ -37,6 +37,7 @@ export type { Change, ChangesOptions } from "./changes"
 export type { WaitOptions, WaitSequences } from "./wait"
 export type { BackupOptions, BackupProgress, BackupResult } from "./backup"
 export type { ClaimOptions, Ownership } from "./owner"
+export type { Finding, VerifyOptions, VerifyProgress } from "./verify"
 export type { Ephemeral, Event, Metadata, PositionedEvent, SerializedEvent } from "./payload"
 
 export type {

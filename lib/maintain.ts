@@ -17,6 +17,11 @@ export interface MaintainReport {
   freedBytes: number
   /** Whether the WAL was cut: a reader can prevent it. */
   truncated: boolean
+  /**
+   * Aggregates, by id, that were left as they are, because some of their events cannot be read; at most 100. `verify`
+   * says what is wrong with them.
+   */
+  skipped: string[]
   /** The longest time for which maintenance in this store has held the write lock, in milliseconds. */
   longestHold: number
 }

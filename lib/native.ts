@@ -210,6 +210,7 @@ export interface Binding {
   /** `Stats` as JSON text. */
   stats(handle: Handle, largest: number, aggregates: number): string
   maintenance(handle: Handle, idle: boolean, rewrite: boolean): JobHandle
+  verification(handle: Handle, repair: boolean): JobHandle
   /** `{more, report}` or `{code, message, fields}`, as JSON text. */
   jobStep(job: JobHandle, milliseconds: number): Promise<string>
   /** The same for a job in memory. */

@@ -28,6 +28,7 @@ import { OPEN_OPTIONS, checkSettings, type ConnectionOptions, type OpenOptions }
 import { stats, type Stats, type StatsOptions } from "./stats"
 import { stream, type StreamOptions } from "./stream"
 import { Transactions } from "./transaction"
+import { verify, type Finding, type VerifyOptions } from "./verify"
 import { waitFor, type WaitOptions, type WaitSequences } from "./wait"
 import { Watch } from "./watch"
 
@@ -339,6 +340,15 @@ export class Store<Tx = Database> {
    */
   stats(options?: StatsOptions): Stats {
     return stats(this.#context, options)
+  }
+
+  /**
+   * Looks whether the file holds what Syncline writes and, with `repair`, mends what can be mended without loss. Empty for a
+   * sound file. Others may write meanwhile: nothing that they do is taken for damage. `ERR_ABORTED`, `ERR_BUSY` past
+   * `busyTimeout`, `ERR_READONLY` (`repair` alone), `ERR_IN_TRANSACTION` (in memory), `ERR_CLOSED`, `ERR_SQLITE`.
+   */
+  verify(options?: VerifyOptions): Promise<Finding[]> {
+    return verify(this.#context, options)
   }
 
   /** A second connection to the file, which the caller closes. In memory there is none: `ERR_INVALID_ARGUMENT`. */

@@ -271,6 +271,9 @@ export declare function stats(handle: Handle, largest: number, aggregates: numbe
 /** Ends the calls, without waiting for the thread; again is nothing. */
 export declare function unwatch(watch: Watch): void
 
+/** Begins to verify the file. */
+export declare function verification(handle: Handle, repair: boolean): Job
+
 /**
  * Calls `callback`, on the event loop, each time others have committed more to the log than this store has looked at.
  * `null` in memory, where there are no others.

@@ -886,6 +886,7 @@ module.exports.statementGet = nativeBinding.statementGet
 module.exports.statementRun = nativeBinding.statementRun
 module.exports.stats = nativeBinding.stats
 module.exports.unwatch = nativeBinding.unwatch
+module.exports.verification = nativeBinding.verification
 module.exports.watch = nativeBinding.watch
 module.exports.watchedPosition = nativeBinding.watchedPosition
 module.exports.watchHold = nativeBinding.watchHold

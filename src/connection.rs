@@ -402,6 +402,7 @@ fn named(path: &str, error: Error) -> Error {
     match error {
         Error::NotADatabase { message, .. } => Error::NotADatabase { path: path.to_owned(), message },
         Error::Readonly(message) if !message.contains(path) => Error::Readonly(format!("\"{path}\": {message}")),
+        Error::Malformed(message) if !message.contains(path) => Error::Malformed(format!("\"{path}\": {message}")),
         Error::Corrupt(message) if !message.contains(path) => Error::Corrupt(format!("\"{path}\": {message}")),
         other => other,
     }

@@ -72,6 +72,9 @@ pub enum Error {
     /// Stored bytes that cannot be what Syncline wrote.
     #[error("{0}")]
     Corrupt(String),
+    /// SQLite says that the file is damaged.
+    #[error("{0}")]
+    Malformed(String),
     /// Compression failed, for want of memory.
     #[error("Events cannot be packed: {0}")]
     Pack(String),
@@ -125,7 +128,7 @@ impl Error {
             Error::Closed(_) => "ERR_CLOSED",
             Error::Readonly(_) => "ERR_READONLY",
             Error::NotADatabase { .. } => "ERR_NOT_A_DATABASE",
-            Error::Corrupt(_) | Error::CorruptSegment { .. } => "ERR_CORRUPT",
+            Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::Malformed(_) => "ERR_CORRUPT",
             Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
             Error::ForeignSchema { .. } | Error::NotAdoptable { .. } => "ERR_FOREIGN_SCHEMA",
             Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
@@ -190,6 +193,11 @@ impl Error {
         }
     }
 
+    /// Whether some events are not what Syncline writes, while the file around them is sound.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Error::Corrupt(_) | Error::CorruptSegment { .. })
+    }
+
     /// Whether somebody else's lock was in the way, so that trying again can help.
     pub fn is_busy(&self) -> bool {
         matches!(self, Error::Busy { .. })
@@ -210,6 +218,9 @@ impl From<rusqlite::Error> for Error {
                 rusqlite::Error::MultipleStatement => {
                     Error::InvalidArgument("The SQL holds more than one statement".to_owned())
                 }
+                rusqlite::Error::InvalidColumnType(_, name, found) => Error::Corrupt(format!(
+                    "A row of syncline's tables holds what syncline never writes: {found:?} in \"{name}\""
+                )),
                 rusqlite::Error::NulError(_) => Error::InvalidArgument("The SQL holds a NUL character".to_owned()),
                 _ => Error::Sqlite { message, sqlite_code: "SQLITE_ERROR".to_owned() },
             };
@@ -217,7 +228,7 @@ impl From<rusqlite::Error> for Error {
         match failure.code {
             ErrorCode::DatabaseBusy => Error::Busy { message, waited: None },
             ErrorCode::ReadOnly => Error::Readonly(message),
-            ErrorCode::DatabaseCorrupt => Error::Corrupt(message),
+            ErrorCode::DatabaseCorrupt => Error::Malformed(message),
             ErrorCode::NotADatabase => Error::NotADatabase { path: String::new(), message },
             _ => Error::Sqlite { message, sqlite_code: sqlite_code_name(failure.extended_code) },
         }

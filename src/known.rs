@@ -72,14 +72,7 @@ impl Known {
             self.segments.push(found);
             return Ok(Some(Arc::clone(&self.segments[self.segments.len() - 1].1)));
         }
-        let mut statement = connection
-            .cached("SELECT summary, head, body FROM event_segment WHERE position = ?1 AND generation = ?2")?;
-        let mut rows = statement.query((place.position, place.generation))?;
-        let Some(row) = rows.next()? else { return Ok(None) };
-        let decoded = match (row.get_ref(0)?.as_blob(), row.get_ref(1)?.as_blob(), row.get_ref(2)?.as_blob()) {
-            (Ok(summary), Ok(head), Ok(body)) => segment::decode(place, summary, head, body),
-            _ => Err("it is no blob"),
-        };
+        let Some(decoded) = read(connection, place)? else { return Ok(None) };
         let segment = match decoded {
             Ok(segment) => Arc::new(segment),
             Err(reason) => return Err(self.unreadable(connection, place, reason)?),
@@ -104,6 +97,23 @@ impl Known {
         self.aggregates.clear();
         self.segments.clear();
     }
+}
+
+/// Reads and decodes the segment at `place`, or says what is wrong with it.
+pub fn decode(connection: &Connection, place: &Place) -> Result<std::result::Result<Segment, &'static str>> {
+    Ok(read(connection, place)?.unwrap_or(Err("it is not there")))
+}
+
+/// The same; `None` where there is no such segment.
+fn read(connection: &Connection, place: &Place) -> Result<Option<std::result::Result<Segment, &'static str>>> {
+    let mut statement =
+        connection.cached("SELECT summary, head, body FROM event_segment WHERE position = ?1 AND generation = ?2")?;
+    let mut rows = statement.query((place.position, place.generation))?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(match (row.get_ref(0)?.as_blob(), row.get_ref(1)?.as_blob(), row.get_ref(2)?.as_blob()) {
+        (Ok(summary), Ok(head), Ok(body)) => segment::decode(place, summary, head, body),
+        _ => Err("it is no blob"),
+    }))
 }
 
 fn named(names: &mut FxHashMap<i64, Arc<str>>, connection: &Connection, sql: &str, key: i64) -> Result<Arc<str>> {

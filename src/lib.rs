@@ -52,6 +52,7 @@ mod job;
 pub mod pack;
 
 pub mod maintain;
+pub mod verify;
 
 pub mod backup;
 

@@ -95,3 +95,9 @@ pub const ROW_BYTES: u64 = 100;
 pub const STATS_EXACT_ROWS: i64 = 10_000;
 /// Rows of that sample.
 pub const STATS_SAMPLED_ROWS: i64 = 2_000;
+
+/// Aggregates that maintenance names, at most, of those that it could not read.
+pub const MAX_SKIPPED: usize = 100;
+
+/// Findings that `verify` tells of, at most.
+pub const MAX_FINDINGS: usize = 10_000;

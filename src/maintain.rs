@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::history;
 use crate::job::Job;
 use crate::known::Known;
-use crate::limits::SEGMENT_BYTES;
+use crate::limits::{MAX_SKIPPED, SEGMENT_BYTES};
 use crate::pack::{self, Keep, Plan};
 use crate::segment::{self, Effort, Entry, Place};
 use crate::turn::Turns;
@@ -63,6 +63,8 @@ pub struct Progress {
     pub freed_bytes: u64,
     /// The WAL was cut.
     pub truncated: bool,
+    /// Aggregates, by id, that were left as they are because some of their events cannot be read; at most 100.
+    pub skipped: Vec<String>,
     /// What it is at: `pack`, `compact`, `rewrite`, `vacuum`, `analyze`, `checkpoint` or `done`.
     pub phase: &'static str,
 }
@@ -166,14 +168,40 @@ impl Maintenance {
             return if compacts { Ok(Phase::Compact(0)) } else { self.after_packing(connection) };
         };
         let plan = Plan { keep: self.task.keep, idle_through: self.task.idle_through, effort: self.task.effort };
-        let Some(load) = connection.snapshot(|| pack::load(connection, known, aggregate, &plan))? else {
+        let ready = connection
+            .snapshot(|| pack::load(connection, known, aggregate, &plan))
+            .and_then(|load| load.map(|load| pack::prepare(connection, known, &load, &self.rules)).transpose());
+        let Some(ready) = self.readable(connection, known, aggregate, ready)?.flatten() else {
             list.as_mut().and_then(Vec::pop);
             return Ok(Phase::Pack(aggregate, list));
         };
-        let ready = pack::prepare(connection, known, &load, &self.rules)?;
         self.put(connection, &ready)?;
         // The same aggregate may have more.
         Ok(Phase::Pack(aggregate - 1, list))
+    }
+
+    /// What was made of an aggregate's events; `None` where they cannot all be read. Such an aggregate is left as it is, and
+    /// the others are not kept waiting for it.
+    fn readable<T>(
+        &mut self,
+        connection: &Connection,
+        known: &mut Known,
+        aggregate: i64,
+        made: Result<T>,
+    ) -> Result<Option<T>> {
+        match made {
+            Ok(made) => Ok(Some(made)),
+            Err(error) if error.is_damage() => {
+                // One that no sequence row names has no id that could be told.
+                let aggregate_id = known.of_aggregate(connection, aggregate).unwrap_or_default().to_string();
+                let skipped = &mut self.progress.skipped;
+                if !aggregate_id.is_empty() && !skipped.contains(&aggregate_id) && skipped.len() < MAX_SKIPPED {
+                    skipped.push(aggregate_id);
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// `false`: somebody else was quicker.
@@ -215,7 +243,7 @@ impl Maintenance {
 
     /// Looks at the next page of an aggregate's history.
     fn survey(
-        &self,
+        &mut self,
         connection: &Connection,
         known: &mut Known,
         aggregate: i64,
@@ -225,12 +253,15 @@ impl Maintenance {
         let after = survey.last();
         let range = history::Range { after, before: None, limit: usize::MAX, descending: false };
         // One snapshot a page: what somebody packs meanwhile must be seen in one place or the other. It may be a barrier.
-        connection.snapshot(|| {
+        let seen = connection.snapshot(|| {
             history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
                 survey.see(&self.rules, event.type_name, event.seq, event.data);
                 Ok(())
             })
-        })?;
+        });
+        if self.readable(connection, known, aggregate, seen)?.is_none() {
+            return Ok(Phase::Compact(aggregate));
+        }
         if survey.last() > after {
             return Ok(Phase::Surveying(aggregate, through, survey));
         }
@@ -256,8 +287,9 @@ impl Maintenance {
             if goes_on {
                 break;
             }
-            let Some(segment) = known.find_segment(connection, place)? else {
-                // Somebody else is at this aggregate.
+            // `None`: somebody else is at this aggregate.
+            let found = known.find_segment(connection, place);
+            let Some(segment) = self.readable(connection, known, aggregate, found)?.flatten() else {
                 return Ok(Phase::Compact(aggregate));
             };
             let kept = || segment.entries().filter(|entry| dropped.binary_search(&entry.seq).is_err());
@@ -286,7 +318,10 @@ impl Maintenance {
         if drops || taken.len() > 1 || self.is_pressed_in_passing(connection, &taken[0].0)? {
             let entries: Vec<Entry<'_>> = taken.iter().flat_map(|(_, segment)| segment.entries()).collect();
             let replaced = taken.iter().map(|(place, _)| *place).collect();
-            let ready = pack::ready(aggregate, &entries, &dropped, replaced, None, Effort::Thorough)?;
+            let ready = pack::ready(aggregate, &entries, &dropped, replaced, None, Effort::Thorough);
+            let Some(ready) = self.readable(connection, known, aggregate, ready)? else {
+                return Ok(Phase::Compact(aggregate));
+            };
             if !self.put(connection, &ready)? {
                 return Ok(Phase::Compact(aggregate));
             }

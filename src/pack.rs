@@ -11,7 +11,9 @@ use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::history;
 use crate::known::Known;
-use crate::limits::{PACK_LEAST_BYTES, PACK_LEAST_EVENTS, SEGMENT_BYTES, SEGMENT_EVENTS};
+use crate::limits::{
+    MAX_ID_BYTES, MAX_SAFE_INTEGER, MAX_SEQ, PACK_LEAST_BYTES, PACK_LEAST_EVENTS, SEGMENT_BYTES, SEGMENT_EVENTS,
+};
 use crate::segment::{self, Effort, Entry, Packed, Place, Segment};
 use crate::tables;
 
@@ -117,6 +119,7 @@ pub struct Load {
 pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &Plan) -> Result<Option<Load>> {
     let Some((kept_from, idle)) = kept_from(connection, aggregate, plan)? else { return Ok(None) };
     let tail = tail(connection, known, aggregate)?;
+    let through = tail.as_ref().map_or(-1, |(place, _)| place.seq);
     let (held_events, held_bytes) = tail.as_ref().map_or((0, 0), |(_, segment)| (segment.len(), segment.bytes()));
     // A segment that is more than half full would be written anew for ever less.
     let half = held_events <= SEGMENT_EVENTS / 2 && held_bytes <= SEGMENT_BYTES / 2;
@@ -132,6 +135,10 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
     let mut weighed = 0;
     while let Some(row) = rows.next()? {
         let entry = history::entry(row)?;
+        if entry.seq <= through {
+            let seq = entry.seq;
+            return Err(Error::Corrupt(format!("Seq {seq} of aggregate {aggregate} is a row behind packed events")));
+        }
         if !segment::fits(events, bytes, weight(&entry)) {
             if !loaded.is_empty() {
                 break;
@@ -215,6 +222,20 @@ pub fn prepare(connection: &Connection, known: &mut Known, load: &Load, rules: &
     ready(load.aggregate, &entries, &dropped, replaced, Some(rows), load.effort)
 }
 
+/// The first event that would not come back out of a segment as it goes in: out of order, or with what no event has.
+fn unpackable(entries: &[Entry<'_>]) -> Option<i64> {
+    let mut before = (-1, 0);
+    for entry in entries {
+        let created = entry.created.unwrap_or(0).unsigned_abs() <= MAX_SAFE_INTEGER.unsigned_abs();
+        let rises = entry.seq > before.0 && entry.position > before.1;
+        if !rises || !created || entry.seq > MAX_SEQ || entry.type_key < 0 || entry.id.len() > MAX_ID_BYTES {
+            return Some(entry.seq);
+        }
+        before = (entry.seq, entry.position);
+    }
+    None
+}
+
 /// Compresses `entries`, into as many segments as they take, without those whose seqs are in `dropped`, which is sorted.
 pub fn ready(
     aggregate: i64,
@@ -226,7 +247,10 @@ pub fn ready(
 ) -> Result<Ready> {
     let kept: Vec<Entry<'_>> =
         entries.iter().filter(|entry| dropped.binary_search(&entry.seq).is_err()).copied().collect();
-    let generation = replaced.iter().map(|place| place.generation + 1).max().unwrap_or(0);
+    if let Some(seq) = unpackable(&kept) {
+        return Err(Error::Corrupt(format!("Seq {seq} of aggregate {aggregate} is not what syncline writes")));
+    }
+    let generation = replaced.iter().map(|place| place.generation.saturating_add(1)).max().unwrap_or(0);
     let mut segments = Vec::new();
     let mut rest = kept.as_slice();
     while !rest.is_empty() {

@@ -100,6 +100,11 @@ impl Definitions {
         self.list.iter().filter_map(|definition| definition.dedupe.clone()).collect()
     }
 
+    /// The `type.version` of every one.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.list.iter().map(|definition| definition.name.as_str())
+    }
+
     /// The index of a `type.version`.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()

@@ -2,18 +2,29 @@
 //!
 //! The head holds what is small and alike, column by column, so that zstd finds it alike: numbers as LEB128 deltas, ids
 //! front-coded (Witten, Moffat, Bell, "Managing Gigabytes", 4.1). The body holds the payloads' text. Both are zstd frames
-//! with zstd's own checksum. The summary is not compressed: statistics need nothing else.
+//! with zstd's own checksum; the head holds that of the body, so that neither is ever read beside another's. The summary is
+//! not compressed: statistics need nothing else. It follows from the events, and is compared with them.
 
 mod columns;
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::CParameter;
+use zstd::zstd_safe::{CParameter, find_frame_compressed_size, get_frame_content_size};
 
 use self::columns::{Numbers, put, put_steps, shared_prefix, unfold, unzigzag, zigzag};
 use crate::limits::{MAX_ID_BYTES, MAX_SEQ, SEGMENT_BYTES, SEGMENT_EVENTS, SQLITE_MAX_LENGTH};
 
 /// First byte of a head.
 const VERSION: u64 = 1;
+
+/// The first bytes of a zstd frame, and of the flags that follow those that are always the same: a checksum ends it, it needs
+/// no dictionary, and the bits that mean nothing are not set (RFC 8878, 3.1.1).
+const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+const FLAGS_MASK: u8 = 0b1_1111;
+const FLAGS: u8 = 0b0_0100;
+const CHECKSUM_BYTES: usize = 4;
+
+/// Bytes of one type in a summary, at least.
+const LEAST_SHARE_BYTES: usize = 5;
 
 /// log2 of zstd's window: a segment of the largest size is one window, so that every repetition in it is found.
 const WINDOW_LOG: u32 = 23;
@@ -141,8 +152,22 @@ pub fn encode(aggregate: i64, entries: &[Entry<'_>], effort: Effort) -> std::io:
     let Some(first) = entries.first() else {
         return Err(std::io::Error::other("a segment holds at least one event"));
     };
+    let mut text = String::with_capacity(entries.iter().map(|entry| entry.data.len()).sum());
+    for entry in entries {
+        text.push_str(entry.data);
+    }
+    for entry in entries {
+        text.push_str(entry.metadata.unwrap_or(""));
+    }
+    let body = match effort {
+        Effort::Quick => compress(text.as_bytes(), QUICK_LEVEL)?,
+        Effort::Thorough => {
+            let body = compress(text.as_bytes(), THOROUGH_LEVEL)?;
+            if body.len() < text.len() / REPETITIVE_RATIO { compress(text.as_bytes(), REPETITIVE_LEVEL)? } else { body }
+        }
+    };
     let mut numbers = Vec::with_capacity(entries.len() * 8 + 32);
-    for value in [VERSION, aggregate.unsigned_abs(), entries.len() as u64] {
+    for value in [VERSION, aggregate.unsigned_abs(), entries.len() as u64, checksum(&body)] {
         put(&mut numbers, value);
     }
     put_steps(&mut numbers, first.seq, entries.iter().map(|entry| entry.seq));
@@ -173,31 +198,24 @@ pub fn encode(aggregate: i64, entries: &[Entry<'_>], effort: Effort) -> std::io:
     for (entry, shared) in entries.iter().zip(&shared) {
         put(&mut numbers, (entry.id.len() - shared) as u64);
     }
-    let mut text = String::with_capacity(entries.iter().map(|entry| entry.data.len()).sum());
     for entry in entries {
         put(&mut numbers, entry.data.len() as u64);
-        text.push_str(entry.data);
     }
     for entry in entries {
         put(&mut numbers, entry.metadata.map_or(0, |metadata| metadata.len() as u64 + 1));
-        text.push_str(entry.metadata.unwrap_or(""));
     }
     // Two frames, one after the other: numbers and ids have nothing in common.
     let level = if effort == Effort::Quick { QUICK_LEVEL } else { REPETITIVE_LEVEL };
     let mut head = compress(&numbers, level)?;
     head.extend(compress(ids.as_bytes(), level)?);
-    let body = match effort {
-        Effort::Quick => compress(text.as_bytes(), QUICK_LEVEL)?,
-        Effort::Thorough => {
-            let body = compress(text.as_bytes(), THOROUGH_LEVEL)?;
-            if body.len() < text.len() / REPETITIVE_RATIO { compress(text.as_bytes(), REPETITIVE_LEVEL)? } else { body }
-        }
-    };
-    Ok(Packed { summary: summary(entries), head, body })
+    Ok(Packed { summary: summary(entries.iter().copied()), head, body })
 }
 
 /// What a segment holds, type by type, out of its summary.
 pub fn shares(summary: &[u8]) -> Result<Vec<Share>, &'static str> {
+    if summary.len() > SEGMENT_EVENTS * LEAST_SHARE_BYTES * 10 {
+        return Err("its summary is longer than that of any segment");
+    }
     let mut numbers = Numbers { bytes: summary };
     let mut shares = Vec::new();
     while !numbers.bytes.is_empty() {
@@ -213,15 +231,15 @@ pub fn shares(summary: &[u8]) -> Result<Vec<Share>, &'static str> {
 }
 
 /// Unpacks a segment. Whatever the bytes are, it takes no more memory than a segment may, and says what is wrong.
-pub fn decode(place: &Place, summary: &[u8], head: &[u8], body: &[u8]) -> Result<Segment, &'static str> {
-    let shares = shares(summary)?;
+pub fn decode(place: &Place, summarized: &[u8], head: &[u8], body: &[u8]) -> Result<Segment, &'static str> {
+    let shares = shares(summarized)?;
     let count = shares.iter().map(|share| share.count).sum::<u64>();
     if count == 0 || count > SEGMENT_EVENTS as u64 {
         return Err("its summary counts more events than a segment holds, or none");
     }
     let count = count as usize;
     // Every number of the head has at most ten bytes; an event has eight of them and an id.
-    let head = decompress(head, 64 + count * (8 * 10 + MAX_ID_BYTES))?;
+    let head = decompress(head, 2, 64 + count * (8 * 10 + MAX_ID_BYTES))?;
     let mut numbers = Numbers { bytes: &head };
     if numbers.next()? != VERSION {
         return Err("its version is unknown");
@@ -231,6 +249,9 @@ pub fn decode(place: &Place, summary: &[u8], head: &[u8], body: &[u8]) -> Result
     }
     if numbers.next()? != count as u64 {
         return Err("its summary and its head count different numbers of events");
+    }
+    if numbers.next()? != checksum(body) {
+        return Err("its head is that of another body");
     }
     let seqs = numbers.steps(count, MAX_SEQ)?;
     let positions = numbers.steps(count, i64::MAX)?;
@@ -259,7 +280,7 @@ pub fn decode(place: &Place, summary: &[u8], head: &[u8], body: &[u8]) -> Result
     if count > 1 && bytes > SEGMENT_BYTES || bytes > SQLITE_MAX_LENGTH * 2 {
         return Err("it claims more bytes than a segment holds");
     }
-    let text = decompress(body, bytes)?;
+    let text = decompress(body, 1, bytes)?;
     if text.len() != bytes {
         return Err("its body has another length than its head says");
     }
@@ -272,7 +293,11 @@ pub fn decode(place: &Place, summary: &[u8], head: &[u8], body: &[u8]) -> Result
     if ends.any(|end| !text.is_char_boundary(*end)) {
         return Err("a payload ends inside a character");
     }
-    Ok(Segment { seqs, positions, types, created, ids, id_ends, text, data_ends, metadata })
+    let segment = Segment { seqs, positions, types, created, ids, id_ends, text, data_ends, metadata };
+    if summary(segment.entries()) != summarized {
+        return Err("its summary is not that of its events");
+    }
+    Ok(segment)
 }
 
 impl Segment {
@@ -327,7 +352,7 @@ fn advance(end: &mut usize, length: usize) -> usize {
     *end
 }
 
-fn summary(entries: &[Entry<'_>]) -> Vec<u8> {
+fn summary<'e>(entries: impl Iterator<Item = Entry<'e>>) -> Vec<u8> {
     let mut shares: Vec<Share> = Vec::new();
     for entry in entries {
         let size = entry.data.len() as u64;
@@ -361,9 +386,30 @@ fn compress(bytes: &[u8], level: i32) -> std::io::Result<Vec<u8>> {
     compressor.compress(bytes)
 }
 
-/// All frames in `bytes`, which give at most `limit` bytes. Memory is reserved, and taken only as far as it is written.
-fn decompress(bytes: &[u8], limit: usize) -> Result<Vec<u8>, &'static str> {
-    let mut text = Vec::with_capacity(limit);
+/// The checksum that ends a frame, which zstd compares with what the frame gives.
+fn checksum(frame: &[u8]) -> u64 {
+    let bytes = frame.last_chunk::<CHECKSUM_BYTES>();
+    bytes.map_or(u64::MAX, |bytes| u32::from_le_bytes(*bytes).into())
+}
+
+/// The frames in `bytes`, so many, which give at most `limit` bytes. They say how many before any memory is taken.
+fn decompress(bytes: &[u8], frames: usize, limit: usize) -> Result<Vec<u8>, &'static str> {
+    let (mut rest, mut given) = (bytes, 0_usize);
+    for _ in 0..frames {
+        let flags = rest.strip_prefix(&FRAME).and_then(|rest| rest.first());
+        if flags.is_none_or(|flags| flags & FLAGS_MASK != FLAGS) {
+            return Err("it is not what syncline compresses");
+        }
+        let size = get_frame_content_size(rest).ok().flatten().and_then(|size| usize::try_from(size).ok());
+        let size = size.filter(|size| *size <= limit - given).ok_or("it claims more bytes than a segment holds")?;
+        let length = find_frame_compressed_size(rest).map_err(|_| "it is cut off")?;
+        (rest, given) = (rest.get(length..).ok_or("it is cut off")?, given + size);
+    }
+    if !rest.is_empty() {
+        return Err("something follows its frames");
+    }
+    let mut text = Vec::new();
+    text.try_reserve_exact(given).map_err(|_| "there is no memory for what it claims to hold")?;
     let mut decompressor = Decompressor::new().map_err(|_| "zstd has no memory")?;
     decompressor.decompress_to_buffer(bytes, &mut text).map_err(|_| "zstd cannot read it")?;
     Ok(text)

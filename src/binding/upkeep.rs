@@ -45,6 +45,16 @@ pub fn stats(
     Ok(json!(stats).to_string())
 }
 
+/// Begins to verify the file.
+#[napi(catch_unwind, ts_return_type = "Job")]
+pub fn verification(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    repair: bool,
+) -> napi::Result<JobHandle> {
+    Ok(job(handle.verification(repair).or_throw(env)?))
+}
+
 fn job(errand: Errand) -> JobHandle {
     External::new(Arc::new(Mutex::new(Some(errand))))
 }

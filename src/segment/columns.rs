@@ -6,7 +6,8 @@ use crate::limits::MAX_ID_BYTES;
 /// Ids out of their front-coded form.
 pub(super) fn unfold(bytes: &[u8], shared: &[usize], rest: &[usize]) -> Result<(String, Vec<usize>), &'static str> {
     let bytes = std::str::from_utf8(bytes).map_err(|_| "its ids are not UTF-8")?;
-    let mut ids = String::with_capacity(shared.iter().sum::<usize>().min(shared.len() * MAX_ID_BYTES) + bytes.len());
+    let mut ids =
+        String::with_capacity(shared.iter().map(|shared| shared.min(&MAX_ID_BYTES)).sum::<usize>() + bytes.len());
     let (mut ends, mut start, mut at) = (Vec::with_capacity(shared.len()), 0, 0_usize);
     for (shared, rest) in shared.iter().zip(rest) {
         let end = ids.len();

@@ -16,6 +16,7 @@ use crate::known::Known;
 use crate::maintain::{Maintenance, Task};
 use crate::segment::Effort;
 use crate::stats;
+use crate::verify::Verification;
 
 /// What a store tells of itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -107,6 +108,17 @@ impl Store {
     /// Begins a copy of the file, or of what is in memory, into a file that is not there yet.
     pub fn backup(&self, target: &str) -> Result<Errand> {
         self.errand(|core| Ok(Box::new(Backup::new(&core.connection, target)?)))
+    }
+
+    /// Begins to verify the file. `repair`: what can be mended without loss is.
+    pub fn verification(&self, repair: bool) -> Result<Errand> {
+        self.errand(|core| {
+            if repair {
+                core.check_writable()?;
+            }
+            let defined = core.definitions.names().map(str::to_owned).collect();
+            Ok(Box::new(Verification::new(defined, repair, Arc::clone(&core.turns))))
+        })
     }
 
     fn errand(&self, job: impl FnOnce(&mut Core) -> Result<Box<dyn Job>>) -> Result<Errand> {
