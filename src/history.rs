@@ -6,7 +6,7 @@ use rusqlite::Row;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
-use crate::known::Known;
+use crate::known::{self, Known};
 use crate::limits::{MAX_PAGE_ROWS, MAX_SEQ, PAGE_BYTES, WIDE_PAGE_BYTES};
 use crate::segment::{Entry, Place};
 
@@ -120,7 +120,7 @@ fn packed_by_seq(
     })?;
     let mut rows = statement.query((key, range.after, before))?;
     while let Some(row) = rows.next()? {
-        let segment = known.segment(connection, &place(row)?)?;
+        let segment = known.segment(connection, &known::place(row)?)?;
         let start = segment.seqs().partition_point(|seq| *seq <= range.after);
         let end = segment.seqs().partition_point(|seq| *seq < before);
         for step in 0..end.saturating_sub(start) {
@@ -164,21 +164,9 @@ pub fn segments(connection: &Connection, key: i64) -> Result<Vec<Place>> {
     let mut rows = statement.query([key])?;
     let mut places = Vec::new();
     while let Some(row) = rows.next()? {
-        places.push(place(row)?);
+        places.push(known::place(row)?);
     }
     Ok(places)
-}
-
-/// A place out of `position, first, aggregate, first_seq, seq, generation`.
-pub fn place(row: &Row<'_>) -> Result<Place> {
-    Ok(Place {
-        position: row.get(0)?,
-        first: row.get(1)?,
-        aggregate: row.get(2)?,
-        first_seq: row.get(3)?,
-        seq: row.get(4)?,
-        generation: row.get(5)?,
-    })
 }
 
 /// Hands over one row, `seq, id, type, created, metadata, data, position`, and says how many bytes of data it had.

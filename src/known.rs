@@ -1,15 +1,19 @@
 //! What a connection keeps in memory of rows that never change: interned names and decoded segments. Only a rollback,
 //! which may take back a row that was seen, makes it forget.
 
+mod window;
+
 use std::sync::Arc;
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Row};
 use rustc_hash::FxHashMap;
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::limits::{DECODED_BYTES, KNOWN_AGGREGATES};
-use crate::segment::{self, Place, Segment};
+use crate::segment::{self, Head, Place, Segment};
+
+pub use self::window::Window;
 
 /// Names by key and, for types, keys by name, of event types and of aggregates; and decoded segments.
 #[derive(Default)]
@@ -19,6 +23,7 @@ pub struct Known {
     aggregates: FxHashMap<i64, Arc<str>>,
     /// Least recently used first.
     segments: Vec<(Place, Arc<Segment>)>,
+    window: Option<Arc<Window>>,
 }
 
 impl Known {
@@ -85,6 +90,24 @@ impl Known {
         Ok(Some(segment))
     }
 
+    /// The head of the segment at `place`. `ERR_CORRUPT` as [`Known::segment`] has it.
+    fn head(&mut self, connection: &Connection, place: &Place) -> Result<Head> {
+        let mut statement =
+            connection.cached("SELECT summary, head FROM event_segment WHERE position = ?1 AND generation = ?2")?;
+        let mut rows = statement.query((place.position, place.generation))?;
+        let decoded = match rows.next()? {
+            None => Err("it is not there"),
+            Some(row) => match (row.get_ref(0)?.as_blob(), row.get_ref(1)?.as_blob()) {
+                (Ok(summary), Ok(head)) => segment::decode_head(place, summary, head),
+                _ => Err("it is no blob"),
+            },
+        };
+        match decoded {
+            Ok(head) => Ok(head),
+            Err(reason) => Err(self.unreadable(connection, place, reason)?),
+        }
+    }
+
     fn unreadable(&mut self, connection: &Connection, place: &Place, reason: &'static str) -> Result<Error> {
         let aggregate_id = self.of_aggregate(connection, place.aggregate)?.to_string();
         Ok(Error::CorruptSegment { aggregate_id, first: place.first_seq, last: place.seq, reason })
@@ -96,6 +119,7 @@ impl Known {
         self.types.clear();
         self.aggregates.clear();
         self.segments.clear();
+        self.window = None;
     }
 }
 
@@ -114,6 +138,18 @@ fn read(connection: &Connection, place: &Place) -> Result<Option<std::result::Re
         (Ok(summary), Ok(head), Ok(body)) => segment::decode(place, summary, head, body),
         _ => Err("it is no blob"),
     }))
+}
+
+/// A place out of `position, first, aggregate, first_seq, seq, generation`.
+pub fn place(row: &Row<'_>) -> Result<Place> {
+    Ok(Place {
+        position: row.get(0)?,
+        first: row.get(1)?,
+        aggregate: row.get(2)?,
+        first_seq: row.get(3)?,
+        seq: row.get(4)?,
+        generation: row.get(5)?,
+    })
 }
 
 fn named(names: &mut FxHashMap<i64, Arc<str>>, connection: &Connection, sql: &str, key: i64) -> Result<Arc<str>> {

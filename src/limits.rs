@@ -101,3 +101,9 @@ pub const MAX_SKIPPED: usize = 100;
 
 /// Findings that `verify` tells of, at most.
 pub const MAX_FINDINGS: usize = 10_000;
+
+/// Packed events that are put into the order of commits at once, at most …
+pub const WINDOW_EVENTS: usize = 131_072;
+
+/// … and bytes of their data and metadata; one larger event is alone.
+pub const WINDOW_BYTES: usize = 16 * 1024 * 1024;

@@ -10,12 +10,19 @@ use crate::compact::{self, Rules, Survey};
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::history;
-use crate::known::Known;
+use crate::known::{self, Known};
 use crate::limits::{
-    MAX_ID_BYTES, MAX_SAFE_INTEGER, MAX_SEQ, PACK_LEAST_BYTES, PACK_LEAST_EVENTS, SEGMENT_BYTES, SEGMENT_EVENTS,
+    MAX_ID_BYTES, MAX_SAFE_INTEGER, MAX_SEQ, PACK_LEAST_BYTES, PACK_LEAST_EVENTS, ROW_BYTES, SEGMENT_BYTES,
+    SEGMENT_EVENTS,
 };
-use crate::segment::{self, Effort, Entry, Packed, Place, Segment};
+use crate::segment::{self, Effort, Entry, Owned, Packed, Place, Segment};
 use crate::tables;
+
+/// Pages that the rows of a slice stand on, at most, as far as their positions tell: some 10 µs of the lock each.
+const MOST_PAGES: f64 = 256.0;
+
+/// Bytes of a page, where it does not matter whether a file has others.
+const PAGE_ESTIMATE: f64 = 4096.0;
 
 /// How many of an aggregate's newest events stay rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,43 +70,6 @@ pub fn aggregates_after(connection: &Connection, position: i64) -> Result<Vec<i6
     Ok(statement.query_map([position], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// An event of its own.
-struct Owned {
-    seq: i64,
-    position: i64,
-    type_key: i64,
-    created: Option<i64>,
-    id: String,
-    metadata: Option<String>,
-    data: String,
-}
-
-impl Owned {
-    fn of(entry: &Entry<'_>) -> Self {
-        Owned {
-            seq: entry.seq,
-            position: entry.position,
-            type_key: entry.type_key,
-            created: entry.created,
-            id: entry.id.to_owned(),
-            metadata: entry.metadata.map(str::to_owned),
-            data: entry.data.to_owned(),
-        }
-    }
-
-    fn entry(&self) -> Entry<'_> {
-        Entry {
-            seq: self.seq,
-            position: self.position,
-            type_key: self.type_key,
-            created: self.created,
-            id: &self.id,
-            metadata: self.metadata.as_deref(),
-            data: &self.data,
-        }
-    }
-}
-
 /// Bytes that count for the bound of a segment.
 pub fn weight(entry: &Entry<'_>) -> usize {
     entry.data.len() + entry.metadata.map_or(0, str::len)
@@ -132,7 +102,7 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
     )?;
     let mut rows = statement.query((aggregate, kept_from, SEGMENT_EVENTS as i64))?;
     let mut loaded: Vec<Owned> = Vec::new();
-    let mut weighed = 0;
+    let (mut weighed, mut pages) = (0, 0.0);
     while let Some(row) = rows.next()? {
         let entry = history::entry(row)?;
         if entry.seq <= through {
@@ -146,6 +116,11 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
             // Not even one more fits to what is there.
             (tail, events, bytes) = (None, 0, 0);
         }
+        // Each page that a row is deleted from is written anew while the lock is held.
+        pages += loaded.last().map_or(1.0, |before| pages_between(before.position, &entry));
+        if pages > MOST_PAGES {
+            break;
+        }
         (events, bytes, weighed) = (events + 1, bytes + weight(&entry), weighed + weight(&entry));
         loaded.push(Owned::of(&entry));
     }
@@ -154,6 +129,13 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
         return Ok(None);
     }
     Ok(Some(Load { aggregate, rows: loaded, tail, effort: plan.effort }))
+}
+
+/// How many more pages a row reaches to than the one before: none where it stands beside it, one where enough others stand
+/// between them to fill one.
+fn pages_between(before: i64, entry: &Entry<'_>) -> f64 {
+    let distance = (entry.position - before) as f64;
+    (distance * (weight(entry) as f64 + ROW_BYTES as f64) / PAGE_ESTIMATE).min(1.0)
 }
 
 /// The seq from which on an aggregate's events stay rows, and whether it is idle; `None` where it has no other rows.
@@ -186,7 +168,7 @@ fn tail(connection: &Connection, known: &mut Known, aggregate: i64) -> Result<Op
     )?;
     let mut rows = statement.query([aggregate])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    let place = history::place(row)?;
+    let place = known::place(row)?;
     let segment = known.segment(connection, &place)?;
     Ok(Some((place, segment)))
 }

@@ -6,21 +6,19 @@
 //! not compressed: statistics need nothing else. It follows from the events, and is compared with them.
 
 mod columns;
+mod decode;
 
-use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{CParameter, find_frame_compressed_size, get_frame_content_size};
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
 
-use self::columns::{Numbers, put, put_steps, shared_prefix, unfold, unzigzag, zigzag};
-use crate::limits::{MAX_ID_BYTES, MAX_SEQ, SEGMENT_BYTES, SEGMENT_EVENTS, SQLITE_MAX_LENGTH};
+use self::columns::{Numbers, put, put_steps, shared_prefix, zigzag};
+pub use self::decode::{Head, decode, decode_head};
+use crate::limits::{MAX_SEQ, SEGMENT_BYTES, SEGMENT_EVENTS};
 
 /// First byte of a head.
 const VERSION: u64 = 1;
 
-/// The first bytes of a zstd frame, and of the flags that follow those that are always the same: a checksum ends it, it needs
-/// no dictionary, and the bits that mean nothing are not set (RFC 8878, 3.1.1).
-const FRAME: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-const FLAGS_MASK: u8 = 0b1_1111;
-const FLAGS: u8 = 0b0_0100;
+/// Bytes of the checksum at the end of a zstd frame.
 const CHECKSUM_BYTES: usize = 4;
 
 /// Bytes of one type in a summary, at least.
@@ -57,6 +55,48 @@ pub struct Entry<'a> {
     pub metadata: Option<&'a str>,
     /// JSON text.
     pub data: &'a str,
+}
+
+/// The same, which borrows nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned {
+    /// Place in the aggregate.
+    pub seq: i64,
+    /// Place in the order of commits.
+    pub position: i64,
+    type_key: i64,
+    created: Option<i64>,
+    id: Box<str>,
+    metadata: Option<Box<str>>,
+    data: Box<str>,
+}
+
+impl Owned {
+    /// Copies an entry.
+    pub fn of(entry: &Entry<'_>) -> Self {
+        Owned {
+            seq: entry.seq,
+            position: entry.position,
+            type_key: entry.type_key,
+            created: entry.created,
+            id: entry.id.into(),
+            metadata: entry.metadata.map(Into::into),
+            data: entry.data.into(),
+        }
+    }
+
+    /// What it is.
+    pub fn entry(&self) -> Entry<'_> {
+        Entry {
+            seq: self.seq,
+            position: self.position,
+            type_key: self.type_key,
+            created: self.created,
+            id: &self.id,
+            metadata: self.metadata.as_deref(),
+            data: &self.data,
+        }
+    }
 }
 
 /// How much work to put into compression.
@@ -230,76 +270,6 @@ pub fn shares(summary: &[u8]) -> Result<Vec<Share>, &'static str> {
     Ok(shares)
 }
 
-/// Unpacks a segment. Whatever the bytes are, it takes no more memory than a segment may, and says what is wrong.
-pub fn decode(place: &Place, summarized: &[u8], head: &[u8], body: &[u8]) -> Result<Segment, &'static str> {
-    let shares = shares(summarized)?;
-    let count = shares.iter().map(|share| share.count).sum::<u64>();
-    if count == 0 || count > SEGMENT_EVENTS as u64 {
-        return Err("its summary counts more events than a segment holds, or none");
-    }
-    let count = count as usize;
-    // Every number of the head has at most ten bytes; an event has eight of them and an id.
-    let head = decompress(head, 2, 64 + count * (8 * 10 + MAX_ID_BYTES))?;
-    let mut numbers = Numbers { bytes: &head };
-    if numbers.next()? != VERSION {
-        return Err("its version is unknown");
-    }
-    if numbers.next()? != place.aggregate.unsigned_abs() {
-        return Err("it belongs to another aggregate");
-    }
-    if numbers.next()? != count as u64 {
-        return Err("its summary and its head count different numbers of events");
-    }
-    if numbers.next()? != checksum(body) {
-        return Err("its head is that of another body");
-    }
-    let seqs = numbers.steps(count, MAX_SEQ)?;
-    let positions = numbers.steps(count, i64::MAX)?;
-    let ends = (seqs[0], seqs[count - 1], positions[0], positions[count - 1]);
-    if ends != (place.first_seq, place.seq, place.first, place.position) {
-        return Err("its events are not those that its row tells of");
-    }
-    let types = numbers.list(count, |number| i64::try_from(number).ok())?;
-    let mut before = 0_i64;
-    let created = numbers.list(count, |number| {
-        if number == 0 {
-            return Some(None);
-        }
-        before = before.checked_add(unzigzag(number - 1))?;
-        Some(Some(before))
-    })?;
-    let shared = numbers.list(count, |number| usize::try_from(number).ok())?;
-    let rest = numbers.list(count, |number| usize::try_from(number).ok())?;
-    let lengths = numbers.list(count, |number| usize::try_from(number).ok().filter(|len| *len <= SQLITE_MAX_LENGTH))?;
-    let metadata =
-        numbers.list(count, |number| usize::try_from(number).ok().filter(|len| *len <= SQLITE_MAX_LENGTH))?;
-    let (ids, id_ends) = unfold(numbers.bytes, &shared, &rest)?;
-
-    let data_bytes: usize = lengths.iter().sum();
-    let bytes = data_bytes + metadata.iter().map(|length| length.saturating_sub(1)).sum::<usize>();
-    if count > 1 && bytes > SEGMENT_BYTES || bytes > SQLITE_MAX_LENGTH * 2 {
-        return Err("it claims more bytes than a segment holds");
-    }
-    let text = decompress(body, 1, bytes)?;
-    if text.len() != bytes {
-        return Err("its body has another length than its head says");
-    }
-    let text = String::from_utf8(text).map_err(|_| "its body is not UTF-8")?;
-    let mut end = 0;
-    let data_ends: Vec<usize> = lengths.iter().map(|length| advance(&mut end, *length)).collect();
-    let metadata: Vec<Option<(usize, usize)>> =
-        metadata.iter().map(|length| Some((end, advance(&mut end, length.checked_sub(1)?)))).collect();
-    let mut ends = data_ends.iter().chain(metadata.iter().flatten().map(|(_, end)| end));
-    if ends.any(|end| !text.is_char_boundary(*end)) {
-        return Err("a payload ends inside a character");
-    }
-    let segment = Segment { seqs, positions, types, created, ids, id_ends, text, data_ends, metadata };
-    if summary(segment.entries()) != summarized {
-        return Err("its summary is not that of its events");
-    }
-    Ok(segment)
-}
-
 impl Segment {
     /// How many events it holds.
     #[allow(clippy::len_without_is_empty)]
@@ -347,11 +317,6 @@ impl Segment {
     }
 }
 
-fn advance(end: &mut usize, length: usize) -> usize {
-    *end += length;
-    *end
-}
-
 fn summary<'e>(entries: impl Iterator<Item = Entry<'e>>) -> Vec<u8> {
     let mut shares: Vec<Share> = Vec::new();
     for entry in entries {
@@ -390,27 +355,4 @@ fn compress(bytes: &[u8], level: i32) -> std::io::Result<Vec<u8>> {
 fn checksum(frame: &[u8]) -> u64 {
     let bytes = frame.last_chunk::<CHECKSUM_BYTES>();
     bytes.map_or(u64::MAX, |bytes| u32::from_le_bytes(*bytes).into())
-}
-
-/// The frames in `bytes`, so many, which give at most `limit` bytes. They say how many before any memory is taken.
-fn decompress(bytes: &[u8], frames: usize, limit: usize) -> Result<Vec<u8>, &'static str> {
-    let (mut rest, mut given) = (bytes, 0_usize);
-    for _ in 0..frames {
-        let flags = rest.strip_prefix(&FRAME).and_then(|rest| rest.first());
-        if flags.is_none_or(|flags| flags & FLAGS_MASK != FLAGS) {
-            return Err("it is not what syncline compresses");
-        }
-        let size = get_frame_content_size(rest).ok().flatten().and_then(|size| usize::try_from(size).ok());
-        let size = size.filter(|size| *size <= limit - given).ok_or("it claims more bytes than a segment holds")?;
-        let length = find_frame_compressed_size(rest).map_err(|_| "it is cut off")?;
-        (rest, given) = (rest.get(length..).ok_or("it is cut off")?, given + size);
-    }
-    if !rest.is_empty() {
-        return Err("something follows its frames");
-    }
-    let mut text = Vec::new();
-    text.try_reserve_exact(given).map_err(|_| "there is no memory for what it claims to hold")?;
-    let mut decompressor = Decompressor::new().map_err(|_| "zstd has no memory")?;
-    decompressor.decompress_to_buffer(bytes, &mut text).map_err(|_| "zstd cannot read it")?;
-    Ok(text)
 }

@@ -1,7 +1,5 @@
 //! The log in the order of commits: rows, packed events and the deletion events in tombstones, of all aggregates.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
@@ -11,10 +9,9 @@ use super::tombstone_event;
 use crate::connection::Connection;
 use crate::error::{Error, Result};
 use crate::history::{self, Page, Visit};
-use crate::known::Known;
+use crate::known::{Known, Window};
 use crate::limits::MAX_SAFE_INTEGER;
 use crate::replay::input::{self, Item};
-use crate::segment::{Place, Segment};
 use crate::tables;
 
 /// Reads a page of all events, from after a position.
@@ -25,7 +22,7 @@ pub fn read_all(
     limit: usize,
     visit: &mut Visit<'_>,
 ) -> Result<()> {
-    let between = Between::new(connection, after_position, Vec::new())?;
+    let between = Between::new(connection, known, after_position, limit, Vec::new())?;
     read(connection, known, after_position, Page::new(limit), between, visit).map(|_| ())
 }
 
@@ -37,7 +34,7 @@ pub fn scan(
     limit: usize,
     visit: &mut Visit<'_>,
 ) -> Result<Option<i64>> {
-    let between = Between::new(connection, after_position, Vec::new())?;
+    let between = Between::new(connection, known, after_position, limit, Vec::new())?;
     read(connection, known, after_position, Page::wide(limit), between, visit)
 }
 
@@ -61,7 +58,7 @@ pub fn read_committed(
     let tombstones = statement
         .query_map((after_position, limit as i64), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let between = Between::new(connection, after_position, tombstones)?;
+    let between = Between::new(connection, known, after_position, limit, tombstones)?;
     let full = read(connection, known, after_position, Page::new(limit), between, visit)?;
     Ok(full.map_or((last, true), |through| (through, through >= last)))
 }
@@ -98,73 +95,53 @@ fn read(
     }
 }
 
-/// What stands between the rows. Segments of several aggregates reach over each other; each is opened when its first
-/// event could be the next.
+/// What stands between the rows: packed events, a window of them at a time, and tombstones.
 struct Between {
+    /// How many events a page has.
+    page: usize,
+    window: Arc<Window>,
+    /// The last position that was handed over.
     after: i64,
-    /// Those not opened yet, the first one last.
-    waiting: Vec<Place>,
-    opened: Vec<Opened>,
-    /// The position of the next event of each, and its index.
-    next: BinaryHeap<Reverse<(i64, usize)>>,
     /// Positions and keys of aggregates, the first one last.
     tombstones: Vec<(i64, i64)>,
 }
 
-struct Opened {
-    segment: Arc<Segment>,
-    aggregate: i64,
-    /// Index of its next event.
-    at: usize,
-}
-
 impl Between {
-    fn new(connection: &Connection, after: i64, mut tombstones: Vec<(i64, i64)>) -> Result<Self> {
-        let mut statement = connection.cached(
-            "SELECT position, first, aggregate, first_seq, seq, generation FROM event_segment WHERE position > ?1",
-        )?;
-        let mut rows = statement.query([after])?;
-        let mut waiting = Vec::new();
-        while let Some(row) = rows.next()? {
-            waiting.push(history::place(row)?);
-        }
-        waiting.sort_unstable_by_key(|place| Reverse(place.first));
+    fn new(
+        connection: &Connection,
+        known: &mut Known,
+        after: i64,
+        page: usize,
+        mut tombstones: Vec<(i64, i64)>,
+    ) -> Result<Self> {
         tombstones.reverse();
-        Ok(Between { after, waiting, opened: Vec::new(), next: BinaryHeap::new(), tombstones })
+        Ok(Between { page, window: known.window(connection, after, page)?, after, tombstones })
     }
 
     /// The next position that is not a row's.
     fn next(&mut self, connection: &Connection, known: &mut Known) -> Result<Option<i64>> {
-        loop {
-            let packed = self.next.peek().map(|Reverse((position, _))| *position);
-            let tombstone = self.tombstones.last().map(|(position, _)| *position);
-            let next = packed.into_iter().chain(tombstone).min();
-            let Some(place) = self.waiting.pop_if(|place| next.is_none_or(|next| place.first < next)) else {
-                return Ok(next);
-            };
-            let segment = known.segment(connection, &place)?;
-            let at = segment.positions().partition_point(|position| *position <= self.after);
-            self.next.push(Reverse((segment.positions()[at], self.opened.len())));
-            self.opened.push(Opened { segment, aggregate: place.aggregate, at });
+        while self.window.after(self.after).is_empty() && self.window.through() < i64::MAX {
+            self.after = self.after.max(self.window.through());
+            self.window = known.window(connection, self.after, self.page)?;
         }
+        let packed = self.window.after(self.after).first().map(|(_, event)| event.position);
+        let tombstone = self.tombstones.last().map(|(position, _)| *position);
+        Ok(packed.into_iter().chain(tombstone).min())
     }
 
     /// Hands over what stands at the position that [`Between::next`] told, and goes past it. Answers its bytes.
     fn visit(&mut self, connection: &Connection, known: &mut Known, visit: &mut Visit<'_>) -> Result<usize> {
-        let packed = self.next.peek().map_or(i64::MAX, |Reverse((position, _))| *position);
-        if let Some((at, key)) = self.tombstones.pop_if(|(at, _)| *at < packed) {
+        let packed = self.window.after(self.after).first();
+        if let Some((at, key)) = self.tombstones.pop_if(|(at, _)| packed.is_none_or(|(_, event)| *at < event.position))
+        {
             let json = tombstone_event(connection, key)?.unwrap_or_default();
             visit_tombstone(&json, at, visit)?;
             return Ok(json.len());
         }
-        let Some(Reverse((_, index))) = self.next.pop() else { return Ok(0) };
-        let Opened { segment, aggregate, at } = &mut self.opened[index];
+        let Some((aggregate, event)) = packed else { return Ok(0) };
         let aggregate_id = known.of_aggregate(connection, *aggregate)?;
-        let bytes = history::visit_entry(connection, known, &segment.get(*at), &aggregate_id, visit)?;
-        *at += 1;
-        if let Some(position) = segment.positions().get(*at) {
-            self.next.push(Reverse((*position, index)));
-        }
+        let bytes = history::visit_entry(connection, known, &event.entry(), &aggregate_id, visit)?;
+        self.after = event.position;
         Ok(bytes)
     }
 }

@@ -6,7 +6,6 @@ use super::walk::Walk;
 use super::{Context, Finding, is_json, named};
 use crate::connection::Connection;
 use crate::error::Result;
-use crate::history;
 use crate::known;
 use crate::limits::{MAX_FINDINGS, MAX_ID_BYTES};
 use crate::segment::Entry;
@@ -105,7 +104,7 @@ fn holders(connection: &Connection, position: i64) -> Result<Vec<String>> {
     )?;
     let mut rows = statement.query([position])?;
     while let Some(row) = rows.next()? {
-        let place = history::place(row)?;
+        let place = known::place(row)?;
         if let Ok(segment) = known::decode(connection, &place)?
             && let Ok(at) = segment.positions().binary_search(&position)
         {

@@ -97,7 +97,7 @@ impl Walk {
             )?;
             let mut rows = statement.query((self.key, after))?;
             while let Some(row) = rows.next()? {
-                let Ok(place) = history::place(row) else {
+                let Ok(place) = known::place(row) else {
                     let message = format!(
                         "The row of a segment of {} holds something else than numbers: nothing can read it.",
                         self.named()
@@ -231,7 +231,7 @@ impl Walk {
             let mut rows = statement.query((self.key, seq))?;
             self.beside = match rows.next()? {
                 Some(row) => {
-                    let place = history::place(row)?;
+                    let place = known::place(row)?;
                     Some((place, known::decode(connection, &place)?.ok()))
                 }
                 None => None,

@@ -1,0 +1,109 @@
+//! Packed events in the order of commits. The segments of a thousand aggregates may reach over each other; decoding all
+//! of them for each page would take as much memory as they have, and as much time for each page. So a window of events is
+//! made at once, larger than a page, one segment after the other: first only their heads, to find out which events
+//! it has, then the bodies of those that have any.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use super::{Known, place};
+use crate::connection::Connection;
+use crate::error::Result;
+use crate::limits::{WINDOW_BYTES, WINDOW_EVENTS};
+use crate::segment::{Owned, Place};
+
+/// All packed events in a range of positions, in order.
+pub struct Window {
+    /// Of the range's beginning, exclusive.
+    after: i64,
+    /// Of its last event; the largest number where no more are packed.
+    through: i64,
+    /// The segments that reach into the range.
+    places: Vec<Place>,
+    /// Keys of aggregates, and their events.
+    events: Vec<(i64, Owned)>,
+}
+
+impl Window {
+    /// Of its last event; the largest number where no more are packed.
+    pub fn through(&self) -> i64 {
+        self.through
+    }
+
+    /// The events after a position, with the keys of their aggregates.
+    pub fn after(&self, position: i64) -> &[(i64, Owned)] {
+        &self.events[self.events.partition_point(|(_, event)| event.position <= position)..]
+    }
+
+    /// Whether it begins no later than after this position, and nothing that it was made of has changed.
+    fn serves(&self, after: i64, places: &[Place]) -> bool {
+        let reaching = |places: &[Place]| {
+            places.iter().filter(|place| place.position > after && place.first <= self.through).copied().collect()
+        };
+        let (now, then): (Vec<Place>, Vec<Place>) = (reaching(places), reaching(&self.places));
+        self.after <= after && after < self.through && now == then
+    }
+}
+
+/// An event that may be in the window: its position, which orders it, its segment, its index there, its bytes.
+type Candidate = (i64, usize, usize, usize);
+
+impl Known {
+    /// The packed events after a position: all of them through [`Window::through`]. `ERR_CORRUPT` where a segment that
+    /// reaches into it cannot be read.
+    pub fn window(&mut self, connection: &Connection, after: i64, page: usize) -> Result<Arc<Window>> {
+        let places = places_after(connection, after)?;
+        if let Some(window) = self.window.as_ref().filter(|window| window.serves(after, &places)) {
+            return Ok(Arc::clone(window));
+        }
+        self.window = None;
+        // Whoever reads a few events may not want more; but what is decoded of each segment has to be worth it.
+        let most = page.saturating_mul(16).max(places.len().saturating_mul(64)).clamp(1_024, WINDOW_EVENTS);
+        let (mut found, mut bytes, mut through) = (BinaryHeap::<Candidate>::new(), 0, i64::MAX);
+        for (index, place) in places.iter().enumerate() {
+            if place.first > through {
+                break;
+            }
+            let head = self.head(connection, place)?;
+            let start = head.positions().partition_point(|position| *position <= after);
+            for at in start..head.positions().len() {
+                let (position, size) = (head.positions()[at], head.size(at));
+                if position > through {
+                    break;
+                }
+                found.push((position, index, at, size));
+                bytes += size;
+                while found.len() > most || (bytes > WINDOW_BYTES && found.len() > 1) {
+                    bytes -= found.pop().map_or(0, |(.., size)| size);
+                    through = found.peek().map_or(through, |(last, ..)| *last);
+                }
+            }
+        }
+        let mut found = found.into_vec();
+        found.sort_unstable_by_key(|(_, place, at, _)| (*place, *at));
+        let mut events = Vec::with_capacity(found.len());
+        for of_one in found.chunk_by(|one, other| one.1 == other.1) {
+            let place = &places[of_one[0].1];
+            let segment = self.segment(connection, place)?;
+            events.extend(of_one.iter().map(|(_, _, at, _)| (place.aggregate, Owned::of(&segment.get(*at)))));
+        }
+        events.sort_unstable_by_key(|(_, event)| event.position);
+        let window = Arc::new(Window { after, through, places, events });
+        self.window = (through < i64::MAX).then(|| Arc::clone(&window));
+        Ok(window)
+    }
+}
+
+/// The segments that hold events after a position, in the order of their first events. SQLite reads them from an index.
+fn places_after(connection: &Connection, after: i64) -> Result<Vec<Place>> {
+    let mut statement = connection.cached(
+        "SELECT position, first, aggregate, first_seq, seq, generation FROM event_segment WHERE position > ?1",
+    )?;
+    let mut rows = statement.query([after])?;
+    let mut places = Vec::new();
+    while let Some(row) = rows.next()? {
+        places.push(place(row)?);
+    }
+    places.sort_unstable_by_key(|place: &Place| place.first);
+    Ok(places)
+}
