@@ -353,6 +353,21 @@ describe("what packs goes around what it cannot read", () => {
     assert.deepEqual([left(1), left(2)], [400, 0])
   })
 
+  test("gaps inside such a segment, and rows that stand in it, too, are no findings of their own, and stay", async () => {
+    const path = file()
+    const store = openNotes(notes(), { path, packing: false })
+    const gap = { kind: "gap", aggregateID: "a", after: 4, through: 8 }
+    store.replayAll([...A.slice(0, 5), gap, ...A.slice(9, 20)])
+    await store.maintain()
+    store.db.exec("UPDATE event_segment SET body = x'00'")
+    store.db.exec(`INSERT INTO event SELECT 4, 1, 3, 'x', 1, NULL, NULL, '{"noteID":"a"}'`)
+    for (const repair of [false, true, false]) {
+      const [found, ...others] = await store.verify({ repair })
+      assert.deepEqual([found.code, found.after, found.through, others], ["segment-unreadable", -1, 19, []])
+    }
+    assert.deepEqual(rows(store, "SELECT after, through FROM event_gap"), [[4, 8]])
+  })
+
   test("an aggregate with such a segment can be removed, and replayed anew", async () => {
     const { store, path } = await packed()
     store.db.exec(`UPDATE event_segment SET body = x'00' WHERE position = ${TAIL}`)

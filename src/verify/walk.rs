@@ -172,9 +172,11 @@ impl Walk {
                 );
                 let finding = self.of(Finding::error("segment-unreadable", message));
                 self.tell(finding.range(first.saturating_sub(1), last));
-                // What it says it holds is not missing.
+                // What it says it holds is not missing; which of that it holds, beside gaps, nobody can tell.
                 if first > self.last.0 && last >= first && last <= MAX_SEQ {
+                    self.end_run(connection, sequence)?;
                     self.reach(connection, sequence, first, last)?;
+                    self.run = last + 1;
                     self.last.1 = self.last.1.max(place.first);
                 }
                 self.events += 1;
@@ -196,7 +198,12 @@ impl Walk {
         }
         (self.events, self.bytes) = (self.events + 1, self.bytes + entry.data.len() as u64);
         let (seq, named) = (entry.seq, self.named());
-        let beside = self.beside(connection, seq)?;
+        let beside = match self.beside(connection, seq)? {
+            // That it cannot be read is told already, and what it holds is not known.
+            Some(None) => return Ok(()),
+            Some(Some(segment)) => Some(segment),
+            None => None,
+        };
         let packed = beside.and_then(|segment| Some(segment.get(segment.seqs().binary_search(&seq).ok()?)));
         match packed {
             Some(packed) if packed == *entry => self.duplicates.push(seq),
@@ -220,8 +227,8 @@ impl Walk {
         Ok(())
     }
 
-    /// The segment that would hold a seq, if it can be read.
-    fn beside(&mut self, connection: &Connection, seq: i64) -> Result<Option<&Segment>> {
+    /// The segment whose row says that it reaches over a seq; `Some(None)` where it cannot be read.
+    fn beside(&mut self, connection: &Connection, seq: i64) -> Result<Option<Option<&Segment>>> {
         let held = |place: &Place| place.first_seq <= seq && seq <= place.seq;
         if !self.beside.as_ref().is_some_and(|(place, _)| held(place)) {
             let mut statement = connection.cached(
@@ -237,7 +244,7 @@ impl Walk {
                 None => None,
             };
         }
-        Ok(self.beside.as_ref().and_then(|(_, segment)| segment.as_ref()))
+        Ok(self.beside.as_ref().filter(|(place, _)| held(place)).map(|(_, segment)| segment.as_ref()))
     }
 
     fn unreadable_row(
