@@ -43,6 +43,7 @@ describe("use after close", () => {
       stream: () => store.stream(),
       log: () => store.log({ aggregateID: "a" }),
       changes: () => store.changes(),
+      stats: () => store.stats(),
       sequence: () => store.sequence("a"),
       sequences: () => store.sequences(),
       aggregates: () => store.aggregates(),

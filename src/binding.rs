@@ -7,6 +7,7 @@
 
 pub mod adopt;
 pub mod coded_error;
+pub mod log;
 pub mod replay;
 pub mod statement;
 pub mod store;

@@ -1,4 +1,6 @@
-//! The only file that opens SQLite: flags, pragmas in their order, waiting for locks, what a statement does.
+//! The only file that opens SQLite: flags, pragmas in their order, waiting for locks; and, in `effects`, what a statement does.
+
+mod effects;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rusqlite::fallible_iterator::FallibleIterator;
-use rusqlite::hooks::{AuthAction, AuthContext, Authorization, TransactionOperation};
-use rusqlite::{Batch, CachedStatement, Connection as Sqlite, OpenFlags, TransactionBehavior};
+use rusqlite::hooks::{AuthContext, Authorization};
+use rusqlite::{CachedStatement, Connection as Sqlite, OpenFlags, TransactionBehavior};
 
+use self::effects::observe;
+pub use self::effects::{Control, Effects};
 use crate::error::{Error, Result};
 use crate::limits::{JOURNAL_SIZE_LIMIT, PAGE_CACHE_KIB, STATEMENT_CACHE};
 use crate::schema;
@@ -29,32 +32,6 @@ pub struct OpenOptions {
     pub full: bool,
     /// How long to wait for somebody else's lock.
     pub busy_timeout: Duration,
-}
-
-/// A statement that begins, ends or divides a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Control {
-    /// `BEGIN`
-    Begin,
-    /// `COMMIT` or `END`
-    Commit,
-    /// `ROLLBACK`
-    Rollback,
-    /// `SAVEPOINT name`
-    Savepoint(String),
-    /// `RELEASE name`
-    Release(String),
-    /// `ROLLBACK TO name`
-    RollbackTo(String),
-}
-
-/// What a statement does, as SQLite's authorizer saw it being prepared. No SQL is parsed here.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Effects {
-    /// It changes the state of the transaction.
-    pub control: Option<Control>,
-    /// It reads or writes Syncline's own tables.
-    pub touches_log: bool,
 }
 
 /// A SQLite connection as Syncline uses it.
@@ -359,32 +336,6 @@ impl Connection {
     pub fn cached(&self, sql: &str) -> Result<CachedStatement<'_>> {
         Ok(self.sqlite.prepare_cached(sql)?)
     }
-
-    /// Prepares `sql` once to learn what it does. `ERR_INVALID_ARGUMENT` unless it is exactly one statement.
-    pub fn effects(&self, sql: &str) -> Result<Effects> {
-        let mut batch = Batch::new(&self.sqlite, sql);
-        let (first, effects) = self.next_of(&mut batch)?;
-        let Some(first) = first else {
-            return Err(Error::InvalidArgument("The SQL holds no statement".to_owned()));
-        };
-        drop(first);
-        match batch.next() {
-            Ok(None) => Ok(effects),
-            _ => Err(Error::InvalidArgument("The SQL holds more than one statement".to_owned())),
-        }
-    }
-
-    /// The next statement of a batch, with what it does.
-    pub fn next_of<'c>(&'c self, batch: &mut Batch<'c, '_>) -> Result<(Option<rusqlite::Statement<'c>>, Effects)> {
-        *self.observed.lock() = Effects::default();
-        let next = batch.next()?;
-        let mut effects = std::mem::take(&mut *self.observed.lock());
-        if next.as_ref().is_some_and(|statement| statement.is_explain() != 0) {
-            // It tells how the statement would run, and does not run it.
-            effects.control = None;
-        }
-        Ok((next, effects))
-    }
 }
 
 /// Opens the file that a backup is written into: empty, and nobody else's. It is thrown away unless it is completed, so that
@@ -416,36 +367,4 @@ fn cannot_open(path: &str, error: rusqlite::Error) -> Error {
         Error::NotADatabase { message, .. } => Error::NotADatabase { path: path.to_owned(), message },
         other => other,
     }
-}
-
-fn observe(effects: &mut Effects, context: &AuthContext<'_>) {
-    let touched = match context.action {
-        AuthAction::Transaction { operation } => {
-            effects.control = Some(match operation {
-                TransactionOperation::Begin => Control::Begin,
-                TransactionOperation::Rollback => Control::Rollback,
-                // rusqlite has no name for "COMMIT".
-                _ => Control::Commit,
-            });
-            return;
-        }
-        AuthAction::Savepoint { operation, savepoint_name } => {
-            let name = savepoint_name.to_owned();
-            effects.control = Some(match operation {
-                TransactionOperation::Begin => Control::Savepoint(name),
-                TransactionOperation::Release => Control::Release(name),
-                _ => Control::RollbackTo(name),
-            });
-            return;
-        }
-        AuthAction::Read { table_name, .. }
-        | AuthAction::Insert { table_name }
-        | AuthAction::Update { table_name, .. }
-        | AuthAction::Delete { table_name }
-        | AuthAction::DropTable { table_name }
-        | AuthAction::AlterTable { table_name, .. } => table_name,
-        _ => return,
-    };
-    let in_main = context.database_name.is_none_or(|name| name == "main");
-    effects.touches_log |= in_main && schema::is_ours(touched);
 }

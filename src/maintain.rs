@@ -98,13 +98,15 @@ pub struct Maintenance {
     task: Task,
     phase: Phase,
     progress: Progress,
+    /// Bytes of the WAL when it was copied back last.
+    copied_at: u64,
 }
 
 impl Maintenance {
     /// From the beginning.
     pub fn new(task: Task, rules: Arc<Rules>, turns: Arc<Turns>) -> Self {
         let progress = Progress { phase: "pack", ..Progress::default() };
-        Maintenance { turns, rules, task, phase: Phase::Pack(0, None), progress }
+        Maintenance { turns, rules, task, phase: Phase::Pack(0, None), progress, copied_at: 0 }
     }
 
     /// Packs these aggregates only, given by key in falling order.
@@ -139,7 +141,10 @@ impl Maintenance {
             Phase::Done => Ok(Phase::Done),
         };
         match next {
-            Ok(next) => self.phase = next,
+            Ok(next) => {
+                self.phase = next;
+                self.bound_wal(connection)?;
+            }
             Err(error) => {
                 self.phase = again;
                 return Err(error);

@@ -13,7 +13,6 @@ use crate::connection::{Connection, OpenOptions};
 use crate::error::Result;
 use crate::job::Job;
 use crate::known::Known;
-use crate::limits::WAL_PASSIVE_BYTES;
 use crate::maintain::{self, Maintenance, Task};
 use crate::pack::{self, Keep};
 use crate::segment::Effort;
@@ -212,14 +211,9 @@ fn round(
         // An aggregate that has not moved since the last round has no more to pack than it had then.
         maintenance = maintenance.only(pack::aggregates_after(connection, packed_through)?);
     }
-    let mut checkpointed = 0;
-    while !shared.stop.load(Ordering::Relaxed) && maintenance.step(connection, known)? {
-        // Nobody else looks at what this thread writes while the store itself is silent.
-        let wal_bytes = connection.wal_bytes();
-        if wal_bytes >= checkpointed + WAL_PASSIVE_BYTES {
-            connection.checkpoint("PASSIVE")?;
-            checkpointed = wal_bytes;
-        }
+    let mut more = true;
+    while more && !shared.stop.load(Ordering::Relaxed) {
+        more = maintenance.step(connection, known)?;
     }
     known.forget();
     Ok(())

@@ -7,14 +7,12 @@ use napi::bindgen_prelude::{Env, External};
 use napi_derive::napi;
 
 use super::coded_error::OrThrow;
-use super::value::{EventList, Maker, Raw};
+use super::value::{Maker, Raw};
 use crate::compact::Rule;
 use crate::connection::OpenOptions;
 use crate::core::Steps;
 use crate::dedupe;
 use crate::event::{NewEvent, Ran, Recorded};
-use crate::history::Range;
-use crate::log::commits;
 use crate::pack::Keep;
 use crate::project::{Definition, Projector, SqlProjector};
 use crate::store::{Packing, Schedule, Store};
@@ -283,141 +281,4 @@ pub fn owner(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, aggrega
 
 fn owner_values(maker: Maker, owner: Option<&str>, epoch: i64) -> Raw {
     maker.array(&[maker.text_or_null(owner), maker.integer(epoch)])
-}
-
-/// A page of one aggregate's events; `before` −1 for none.
-#[napi(catch_unwind, ts_return_type = "EventPage")]
-pub fn read(
-    env: &Env,
-    #[napi(ts_arg_type = "Handle")] handle: &Handle,
-    aggregate_id: String,
-    after: f64,
-    before: f64,
-    limit: u32,
-    descending: bool,
-) -> napi::Result<Raw> {
-    let before = (before >= 0.0).then_some(before as i64);
-    let range = Range { after: after as i64, before, limit: limit as usize, descending };
-    let mut events = EventList::new(Maker::new(env));
-    handle
-        .read(&aggregate_id, range, &mut |event| {
-            events.push(event);
-            Ok(())
-        })
-        .or_throw(env)?;
-    Ok(events.finish())
-}
-
-/// A page of all events in the order of commits.
-#[napi(catch_unwind, ts_return_type = "EventPage")]
-pub fn read_all(
-    env: &Env,
-    #[napi(ts_arg_type = "Handle")] handle: &Handle,
-    after_position: f64,
-    limit: u32,
-) -> napi::Result<Raw> {
-    let mut events = EventList::new(Maker::new(env));
-    handle
-        .read_all(after_position as i64, limit as usize, &mut |event| {
-            events.push(event);
-            Ok(())
-        })
-        .or_throw(env)?;
-    Ok(events.finish())
-}
-
-/// One event, or nothing.
-#[napi(catch_unwind, ts_return_type = "EventPage")]
-pub fn get(
-    env: &Env,
-    #[napi(ts_arg_type = "Handle")] handle: &Handle,
-    aggregate_id: String,
-    seq: f64,
-) -> napi::Result<Raw> {
-    read(env, handle, aggregate_id, seq - 1.0, seq + 1.0, 1, false)
-}
-
-/// A page of the log, `after < seq <= through`: events, gaps as flat pairs, the tombstone as its seq and a page of
-/// the deletion event (or none), and whether the page reaches the end.
-#[napi(
-    catch_unwind,
-    ts_return_type = "[events: EventPage, gaps: number[], removed: [seq: number, event: EventPage] | null, done: boolean]"
-)]
-pub fn log_page(
-    env: &Env,
-    #[napi(ts_arg_type = "Handle")] handle: &Handle,
-    aggregate_id: String,
-    after: f64,
-    through: f64,
-    limit: u32,
-) -> napi::Result<Raw> {
-    let maker = Maker::new(env);
-    let mut events = EventList::new(maker);
-    let page = handle
-        .read_log(&aggregate_id, (after as i64, through as i64), limit as usize, &mut |event| {
-            events.push(event);
-            Ok(())
-        })
-        .or_throw(env)?;
-    let removed = match page.removed {
-        None => maker.null(),
-        Some((seq, event)) => {
-            let mut list = EventList::new(maker);
-            if let Some(json) = event {
-                let visited = commits::visit_tombstone(&json, 0, &mut |event| {
-                    list.push(event);
-                    Ok(())
-                });
-                visited.or_throw(env)?;
-            }
-            maker.array(&[maker.integer(seq), list.finish().0]).0
-        }
-    };
-    let gaps: Vec<_> =
-        page.gaps.iter().flat_map(|(after, through)| [*after, *through]).map(|seq| maker.integer(seq)).collect();
-    Ok(maker.array(&[events.finish().0, maker.array(&gaps).0, removed, maker.boolean(page.done)]))
-}
-
-/// The last seq of an aggregate, −1 when unknown.
-#[napi(catch_unwind)]
-pub fn sequence(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, aggregate_id: String) -> napi::Result<f64> {
-    Ok(handle.sequence(&aggregate_id).or_throw(env)? as f64)
-}
-
-/// The last seq of the named aggregates that are known, or of all: flat pairs of id and seq.
-#[napi(catch_unwind, ts_return_type = "(string | number)[]")]
-pub fn sequences(
-    env: &Env,
-    #[napi(ts_arg_type = "Handle")] handle: &Handle,
-    ids: Option<Vec<String>>,
-) -> napi::Result<Raw> {
-    let maker = Maker::new(env);
-    let pairs = handle.sequences(ids.as_deref()).or_throw(env)?;
-    let values: Vec<_> = pairs.iter().flat_map(|(id, seq)| [maker.text(id.as_bytes()), maker.integer(*seq)]).collect();
-    Ok(maker.array(&values))
-}
-
-/// Aggregates by id: four flat values each, id, seq, owner, epoch.
-#[napi(catch_unwind, ts_return_type = "(string | number | null)[]")]
-pub fn aggregates(
-    env: &Env,
-    #[napi(ts_arg_type = "Handle")] handle: &Handle,
-    prefix: String,
-    after: String,
-    limit: u32,
-) -> napi::Result<Raw> {
-    let maker = Maker::new(env);
-    let listed = handle.aggregates(&prefix, &after, limit as usize).or_throw(env)?;
-    let values: Vec<_> = listed
-        .iter()
-        .flat_map(|one| {
-            [
-                maker.text(one.aggregate_id.as_bytes()),
-                maker.integer(one.seq),
-                maker.text_or_null(one.owner.as_deref()),
-                maker.integer(one.epoch),
-            ]
-        })
-        .collect();
-    Ok(maker.array(&values))
 }

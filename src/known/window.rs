@@ -89,7 +89,7 @@ impl Known {
         }
         events.sort_unstable_by_key(|(_, event)| event.position);
         let window = Arc::new(Window { after, through, places, events });
-        self.window = (through < i64::MAX).then(|| Arc::clone(&window));
+        self.window = (!window.events.is_empty()).then(|| Arc::clone(&window));
         Ok(window)
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Maintenance, Phase, free_pages, page_count};
 use crate::connection::Connection;
 use crate::error::Result;
+use crate::limits::{WAL_PASSIVE_BYTES, WAL_RESTART_BYTES};
 use crate::schema;
 
 /// What a slice of vacuum should take at most; the number of its pages follows from what the last one took.
@@ -17,10 +18,32 @@ const MOST_VACUUM_PAGES: i64 = 256;
 /// Rows that ANALYZE looks at in each index (<https://sqlite.org/pragma.html#pragma_analysis_limit>).
 const ANALYSIS_LIMIT: i64 = 400;
 
+/// How long it waits for readers before the WAL can begin anew.
+const RESTART_PATIENCE: Duration = Duration::from_millis(20);
+
 /// How long cutting the WAL waits for readers.
 const TRUNCATE_PATIENCE: Duration = Duration::from_millis(200);
 
 impl Maintenance {
+    /// Copies the WAL back as it grows: a store that is silent while it is maintained would not.
+    pub(super) fn bound_wal(&mut self, connection: &Connection) -> Result<()> {
+        let wal_bytes = connection.wal_bytes();
+        if wal_bytes < self.copied_at {
+            // It has begun anew.
+            self.copied_at = 0;
+        }
+        if connection.is_memory() || wal_bytes < self.copied_at + WAL_PASSIVE_BYTES {
+            return Ok(());
+        }
+        self.copied_at = wal_bytes;
+        connection.checkpoint("PASSIVE")?;
+        if wal_bytes >= WAL_RESTART_BYTES {
+            // Where a reader prevents it, the next one tries again.
+            self.turns.during(|| connection.waiting(RESTART_PATIENCE, || connection.checkpoint("RESTART")))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn rewrite(&mut self, connection: &Connection) -> Result<Phase> {
         let before = page_count(connection)?;
         connection.sqlite().pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
