@@ -299,8 +299,8 @@ describe("who packs, and what", () => {
     const given = notes()
     const keepEvents = 50
     const store = openNotes(given, { packing: { keepEvents, keepBytes: 2 ** 40, atBytes: 50_000, idle: 2 ** 31 - 1 } })
-    // A batch: what is written between two rounds, and what is too little to be worth a segment.
-    const bound = keepEvents + Math.ceil(50_000 / 600) + 256
+    // A batch: what is written between two rounds, between two looks at it, and what is too little to be worth a segment.
+    const bound = keepEvents + Math.ceil(50_000 / 600) + 64 + 256
     const perRound = 500
     for (let round = 0; round < 20; round++) {
       for (let n = 0; n < perRound; n++) store.run(given.Seen, { noteID: "a", text: "x".repeat(500) })

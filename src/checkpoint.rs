@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::connection::{Connection, OpenOptions};
 use crate::error::Result;
 use crate::limits::{WAL_HARD_BYTES, WAL_PASSIVE_BYTES, WAL_RESTART_BYTES};
+use crate::turn::Turns;
 
 /// How long a checkpoint of the thread waits for readers of old frames before it tries another time.
 const RESTART_PATIENCE: Duration = Duration::from_millis(100);
@@ -27,6 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Watches the size of the WAL for one store. The thread starts at its first work.
 pub struct Checkpointer {
     options: OpenOptions,
+    turns: Arc<Turns>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// WAL bytes at which the thread was last called.
@@ -55,9 +57,9 @@ struct Orders {
 
 impl Checkpointer {
     /// For a store on a file.
-    pub fn new(options: OpenOptions) -> Self {
+    pub fn new(options: OpenOptions, turns: Arc<Turns>) -> Self {
         let options = OpenOptions { busy_timeout: RESTART_PATIENCE, ..options };
-        Checkpointer { options, shared: Arc::default(), thread: None, called_at: 0, hard_bound: WAL_HARD_BYTES }
+        Checkpointer { options, turns, shared: Arc::default(), thread: None, called_at: 0, hard_bound: WAL_HARD_BYTES }
     }
 
     /// Whether, at the last attempt, a reader of old frames kept the WAL from beginning anew: it grows as long as that one
@@ -78,10 +80,10 @@ impl Checkpointer {
         }
         self.called_at = wal_bytes;
         if self.thread.is_none() {
-            let (options, shared) = (self.options.clone(), Arc::clone(&self.shared));
+            let (options, shared, turns) = (self.options.clone(), Arc::clone(&self.shared), Arc::clone(&self.turns));
             let thread = std::thread::Builder::new().name("syncline-checkpoint".to_owned());
             // Without a thread the writer checkpoints at the hard bound: slower, and nothing is lost.
-            self.thread = thread.spawn(move || work(&options, &shared)).ok();
+            self.thread = thread.spawn(move || work(&options, &shared, &turns)).ok();
         }
         self.shared.orders.lock().checkpoint = true;
         self.shared.changed.notify_all();
@@ -103,7 +105,8 @@ impl Checkpointer {
             return false;
         }
         let patience = if wait { RESTART_PATIENCE } else { Duration::ZERO };
-        let restarted = connection.waiting(patience, || connection.checkpoint("RESTART"));
+        let restart = || connection.waiting(patience, || connection.checkpoint("RESTART"));
+        let restarted = self.turns.restart(restart);
         let restarted = restarted.is_ok_and(|(busy, _)| !busy);
         self.shared.held.store(!restarted, Ordering::Relaxed);
         self.hard_bound = if restarted { WAL_HARD_BYTES } else { wal_bytes * 2 };
@@ -121,7 +124,7 @@ impl Drop for Checkpointer {
     }
 }
 
-fn work(options: &OpenOptions, shared: &Shared) {
+fn work(options: &OpenOptions, shared: &Shared, turns: &Turns) {
     let mut connection = None;
     let mut blocked: Option<Blocked> = None;
     while shared.next_order(blocked.as_ref().map(|blocked| blocked.until)) {
@@ -132,7 +135,7 @@ fn work(options: &OpenOptions, shared: &Shared) {
         let may_restart = blocked.as_ref().is_none_or(|blocked| Instant::now() >= blocked.until);
         // A checkpoint that fails (a full disk, say) leaves the WAL as it was. The next one tries again, and the writer
         // meets the same failure where it can be reported.
-        let done = connection.as_ref().map(|connection| shrink(connection, shared, may_restart));
+        let done = connection.as_ref().map(|connection| shrink(connection, shared, turns, may_restart));
         blocked = match done {
             Some(Ok(Shrunk::Blocked)) => Some(Blocked::after(blocked.as_ref())),
             Some(Ok(Shrunk::Waiting)) => blocked,
@@ -168,7 +171,7 @@ enum Shrunk {
 
 /// Copies frames back and, past the bound, lets the log begin anew. A file that has outgrown the hard bound is also cut,
 /// since nobody may write for a long time.
-fn shrink(connection: &Connection, shared: &Shared, may_restart: bool) -> Result<Shrunk> {
+fn shrink(connection: &Connection, shared: &Shared, turns: &Turns, may_restart: bool) -> Result<Shrunk> {
     let (_, wal_bytes) = connection.checkpoint("PASSIVE")?;
     if wal_bytes < WAL_RESTART_BYTES {
         return Ok(Shrunk::Enough);
@@ -177,7 +180,8 @@ fn shrink(connection: &Connection, shared: &Shared, may_restart: bool) -> Result
         return Ok(Shrunk::Waiting);
     }
     shared.orders.lock().restarting = true;
-    let (busy, _) = connection.checkpoint(if wal_bytes < WAL_HARD_BYTES { "RESTART" } else { "TRUNCATE" })?;
+    let mode = if wal_bytes < WAL_HARD_BYTES { "RESTART" } else { "TRUNCATE" };
+    let (busy, _) = turns.restart(|| connection.checkpoint(mode))?;
     Ok(if busy { Shrunk::Blocked } else { Shrunk::Enough })
 }
 

@@ -116,6 +116,7 @@ impl Maintenance {
     }
 
     fn next(&mut self, connection: &Connection, known: &mut Known) -> Result<bool> {
+        self.turns.stand_back();
         let phase = std::mem::replace(&mut self.phase, Phase::Done);
         self.progress.phase = match &phase {
             Phase::Pack(..) => "pack",

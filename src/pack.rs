@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
+use rustc_hash::FxHashMap;
 
 use crate::compact::{self, Rules, Survey};
 use crate::connection::Connection;
@@ -18,11 +19,28 @@ use crate::limits::{
 use crate::segment::{self, Effort, Entry, Owned, Packed, Place, Segment};
 use crate::tables;
 
-/// Pages that the rows of a slice stand on, at most, as far as their positions tell: some 10 µs of the lock each.
-const MOST_PAGES: f64 = 256.0;
+/// Pages that the rows of a slice stand on, at most, as far as their positions tell: some 5 µs of the lock each. Beside a
+/// working program a slice is a pause of less than half a millisecond, and what is packed is put together with the next
+/// slices' rows until the segment is full; `maintain` does more at once, and compresses less often.
+const MOST_PAGES: f64 = 96.0;
+const MOST_PAGES_WHEN_ASKED: f64 = 256.0;
+
+/// Rows of such a short slice, at most: about a microsecond of the lock each.
+const MOST_ROWS: usize = 256;
 
 /// Bytes of a page, where it does not matter whether a file has others.
 const PAGE_ESTIMATE: f64 = 4096.0;
+
+/// How much is written of an aggregate between two looks at it: a part of what is worth a segment, so that what has grown to
+/// that is found soon.
+const LOOK_EVENTS: usize = PACK_LEAST_EVENTS / 4;
+const LOOK_BYTES: usize = PACK_LEAST_BYTES / 4;
+
+/// Rows that are counted in one reading.
+const TALLIED_ROWS: usize = 10_000;
+
+/// Aggregates whose counts are kept, at most.
+const TALLIED_AGGREGATES: usize = 100_000;
 
 /// How many of an aggregate's newest events stay rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +80,44 @@ pub fn next_aggregate(connection: &Connection, after: i64) -> Result<Option<i64>
     Ok(statement.query_row([after], |row| row.get(0)).optional()?)
 }
 
-/// The aggregates, by key, that have rows after a position.
-pub fn aggregates_after(connection: &Connection, position: i64) -> Result<Vec<i64>> {
-    // NOT INDEXED: SQLite would rather walk the index on (aggregate, seq), which has every row.
-    let mut statement = connection
-        .cached("SELECT DISTINCT aggregate FROM event NOT INDEXED WHERE position > ?1 ORDER BY aggregate DESC")?;
-    Ok(statement.query_map([position], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+/// How much has been written of each aggregate since it was looked at last, as far as the log has been read.
+#[derive(Default)]
+pub struct Tally {
+    through: i64,
+    written: FxHashMap<i64, (usize, usize)>,
+}
+
+impl Tally {
+    /// Reads what has been committed since the last time, a bounded number of rows. Answers the aggregates, by key in
+    /// falling order, of which enough has been written to look at them, and whether there is more to read.
+    pub fn read(&mut self, connection: &Connection) -> Result<(Vec<i64>, bool)> {
+        let mut statement = connection.cached(
+            "SELECT position, aggregate, octet_length(data) + coalesce(octet_length(metadata), 0) FROM event
+             WHERE position > ?1 ORDER BY position LIMIT ?2",
+        )?;
+        let mut rows = statement.query((self.through, TALLIED_ROWS as i64))?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            self.through = row.get(0)?;
+            let (events, bytes) = self.written.entry(row.get(1)?).or_default();
+            (*events, *bytes) = (*events + 1, *bytes + row.get::<_, i64>(2)?.unsigned_abs() as usize);
+        }
+        let mut enough = Vec::new();
+        self.written.retain(|key, (events, bytes)| {
+            let is_enough = *events >= LOOK_EVENTS || *bytes >= LOOK_BYTES;
+            if is_enough {
+                enough.push(*key);
+            }
+            !is_enough
+        });
+        if self.written.len() > TALLIED_AGGREGATES {
+            // Idleness, or `maintain`, packs what is forgotten here.
+            self.written.clear();
+        }
+        enough.sort_unstable_by(|one, other| other.cmp(one));
+        Ok((enough, count == TALLIED_ROWS))
+    }
 }
 
 /// Bytes that count for the bound of a segment.
@@ -102,7 +152,11 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
     )?;
     let mut rows = statement.query((aggregate, kept_from, SEGMENT_EVENTS as i64))?;
     let mut loaded: Vec<Owned> = Vec::new();
-    let (mut weighed, mut pages) = (0, 0.0);
+    let (mut weighed, mut pages, mut cut) = (0, 0.0, false);
+    let (most_rows, most_pages) = match plan.effort {
+        Effort::Quick => (MOST_ROWS, MOST_PAGES),
+        Effort::Thorough => (SEGMENT_EVENTS, MOST_PAGES_WHEN_ASKED),
+    };
     while let Some(row) = rows.next()? {
         let entry = history::entry(row)?;
         if entry.seq <= through {
@@ -110,7 +164,8 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
             return Err(Error::Corrupt(format!("Seq {seq} of aggregate {aggregate} is a row behind packed events")));
         }
         if !segment::fits(events, bytes, weight(&entry)) {
-            if !loaded.is_empty() {
+            cut = !loaded.is_empty();
+            if cut {
                 break;
             }
             // Not even one more fits to what is there.
@@ -118,13 +173,14 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
         }
         // Each page that a row is deleted from is written anew while the lock is held.
         pages += loaded.last().map_or(1.0, |before| pages_between(before.position, &entry));
-        if pages > MOST_PAGES {
+        cut = loaded.len() >= most_rows || pages > most_pages;
+        if cut {
             break;
         }
         (events, bytes, weighed) = (events + 1, bytes + weight(&entry), weighed + weight(&entry));
         loaded.push(Owned::of(&entry));
     }
-    let worth_it = idle || loaded.len() >= PACK_LEAST_EVENTS || weighed >= PACK_LEAST_BYTES;
+    let worth_it = idle || cut || loaded.len() >= PACK_LEAST_EVENTS || weighed >= PACK_LEAST_BYTES;
     if loaded.is_empty() || !worth_it {
         return Ok(None);
     }

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::job::Job;
 use crate::known::Known;
 use crate::maintain::{self, Maintenance, Task};
-use crate::pack::{self, Keep};
+use crate::pack::{Keep, Tally};
 use crate::segment::Effort;
 use crate::tables;
 use crate::turn::Turns;
@@ -153,7 +153,7 @@ enum Cause {
 fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc<Turns>) {
     let mut connection: Option<(Connection, Known)> = None;
     let mut idle_through = 0;
-    let mut packed_through = 0;
+    let mut tally = Tally::default();
     loop {
         let cause = shared.next(schedule.idle);
         if matches!(cause, Cause::Stop) {
@@ -170,9 +170,8 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
                 return Ok(());
             }
             let idle = matches!(cause, Cause::Idle).then_some(idle_through);
-            let (through, written) = (tables::last_position(connection)?, shared.written.load(Ordering::Relaxed));
-            round(connection, known, (idle, packed_through), schedule, shared, turns)?;
-            packed_through = through;
+            let written = shared.written.load(Ordering::Relaxed);
+            round(connection, known, (idle, &mut tally), schedule, shared, turns)?;
             shared.settled.store(written, Ordering::Relaxed);
             Ok(())
         });
@@ -189,7 +188,7 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
 fn round(
     connection: &Connection,
     known: &mut Known,
-    (idle, packed_through): (Option<i64>, i64),
+    (idle, tally): (Option<i64>, &mut Tally),
     schedule: &Schedule,
     shared: &Shared,
     turns: &Arc<Turns>,
@@ -206,14 +205,19 @@ fn round(
         truncate: idle.is_some(),
         rewrite: false,
     };
-    let mut maintenance = Maintenance::new(task, rules, Arc::clone(turns));
-    if idle.is_none() {
-        // An aggregate that has not moved since the last round has no more to pack than it had then.
-        maintenance = maintenance.only(pack::aggregates_after(connection, packed_through)?);
-    }
-    let mut more = true;
-    while more && !shared.stop.load(Ordering::Relaxed) {
-        more = maintenance.step(connection, known)?;
+    let mut unread = true;
+    while unread && !shared.stop.load(Ordering::Relaxed) {
+        let mut maintenance = Maintenance::new(task, Arc::clone(&rules), Arc::clone(turns));
+        unread = false;
+        if idle.is_none() {
+            // Of an aggregate of which little has been written since it was looked at there is little more to pack.
+            let (enough, more) = tally.read(connection)?;
+            (maintenance, unread) = (maintenance.only(enough), more);
+        }
+        let mut more = true;
+        while more && !shared.stop.load(Ordering::Relaxed) {
+            more = maintenance.step(connection, known)?;
+        }
     }
     known.forget();
     Ok(())

@@ -69,7 +69,7 @@ impl Store {
         let on_thread = !connection.is_memory() && !connection.is_readonly();
         let mut core = Core::new(connection, max_event_bytes);
         if on_thread {
-            core.checkpointer = Some(Checkpointer::new(options.clone()));
+            core.checkpointer = Some(Checkpointer::new(options.clone(), Arc::clone(&core.turns)));
             let packer = || Packer::new(options.clone(), packing.schedule, Arc::clone(&core.turns));
             core.packer = packing.on.then(packer);
         }

@@ -1,6 +1,9 @@
 //! Turns at the write lock within one store. Whoever maintains the file asks for the lock for some milliseconds at a
 //! time; a writer that begins one transaction after the other would leave it no room, so it waits its turn before the next
 //! BEGIN, on a condition variable: SQLite's own waiting sleeps for whole milliseconds.
+//!
+//! A checkpoint that lets the WAL begin anew needs a moment without readers, which who reads one page after the other leaves
+//! it no more than a busy writer would: maintenance stands back for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +32,10 @@ const ATTEMPTS: u32 = 150;
 #[derive(Default)]
 pub struct Turns {
     asked: Mutex<u32>,
+    /// Checkpoints that let the WAL begin anew.
+    restarting: Mutex<u32>,
     changed: Condvar,
+    restarted: Condvar,
     longest: AtomicU64,
     over: AtomicBool,
 }
@@ -102,6 +108,22 @@ impl Turns {
     pub fn during<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
         let _asked = self.ask();
         call()
+    }
+
+    /// Does `checkpoint` while maintenance stands back.
+    pub fn restart<T>(&self, checkpoint: impl FnOnce() -> T) -> T {
+        *self.restarting.lock() += 1;
+        let done = checkpoint();
+        *self.restarting.lock() -= 1;
+        self.restarted.notify_all();
+        done
+    }
+
+    /// Between two slices of maintenance: waits, for a bounded time, while the WAL is about to begin anew.
+    pub fn stand_back(&self) {
+        let mut restarting = self.restarting.lock();
+        let until = Instant::now() + LONGEST_TURN;
+        while *restarting > 0 && !self.restarted.wait_until(&mut restarting, until).timed_out() {}
     }
 
     fn ask(&self) -> Asked<'_> {
