@@ -43,6 +43,8 @@ pub struct Task {
     pub free_pages: i64,
     /// Gather statistics for SQLite's query planner on the program's tables.
     pub analyze: bool,
+    /// The store may be silent meanwhile, and its checkpoints with it.
+    pub alone: bool,
     /// Cut the WAL.
     pub truncate: bool,
     /// Write the whole file anew.

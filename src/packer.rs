@@ -202,6 +202,7 @@ fn round(
         compact: false,
         free_pages: if idle.is_some() { IDLE_FREE_PAGES } else { free_pages },
         analyze: false,
+        alone: idle.is_some(),
         truncate: idle.is_some(),
         rewrite: false,
     };

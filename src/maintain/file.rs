@@ -32,7 +32,7 @@ impl Maintenance {
             // It has begun anew.
             self.copied_at = 0;
         }
-        if connection.is_memory() || wal_bytes < self.copied_at + WAL_PASSIVE_BYTES {
+        if !self.task.alone || connection.is_memory() || wal_bytes < self.copied_at + WAL_PASSIVE_BYTES {
             return Ok(());
         }
         self.copied_at = wal_bytes;

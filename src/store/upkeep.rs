@@ -98,6 +98,7 @@ impl Store {
                 compact: true,
                 free_pages: 0,
                 analyze: true,
+                alone: true,
                 truncate: true,
                 rewrite,
             };
