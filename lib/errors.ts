@@ -38,7 +38,7 @@ export const errorCodes = {
   ERR_READONLY: "Open the store without `readonly`, and check the file's permissions.",
   ERR_SQLITE: "See `sqliteCode`: a statement of the caller, or the disk, failed.",
   ERR_NOT_A_DATABASE: "Check the path: the file there is something else.",
-  ERR_CORRUPT: "Restore the file from a copy, or replay the log into a new one.",
+  ERR_CORRUPT: "Ask `verify` what is wrong; restore the file from a copy, or replay the log into a new one.",
   ERR_SCHEMA_NEWER: "Upgrade syncline: a newer version wrote this file.",
   ERR_FOREIGN_SCHEMA:
     "Use another file: a table of another program has one of Syncline's names. An older event log opens with `adopt: true`.",

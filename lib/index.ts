@@ -2,6 +2,7 @@
 export { define, createRegistry } from "./define"
 export type {
   AnyDefinition,
+  CompactKey,
   DefineOptions,
   Definition,
   EitherDefinition,
@@ -21,7 +22,7 @@ export type { Sql } from "./sql"
 
 export { open } from "./store"
 export type { Adopted, AdoptionFinding, AdoptProgress } from "./adopt"
-export type { OpenOptions } from "./settings"
+export type { OpenOptions, PackingOptions } from "./settings"
 export type { RunEvents, RunList, Store } from "./store"
 export type { RunAsyncOptions, RunOptions } from "./run"
 export type { RemoveOptions } from "./remove"
@@ -35,6 +36,8 @@ export type { AggregateStats, LargestEvent, Share, Stats, StatsOptions, TypeStat
 export type { LogItem, LogOptions } from "./log"
 export type { Change, ChangesOptions } from "./changes"
 export type { WaitOptions, WaitSequences } from "./wait"
+export type { JobOptions } from "./job"
+export type { MaintainOptions, MaintainReport, MaintainResult } from "./maintain"
 export type { BackupOptions, BackupProgress, BackupResult } from "./backup"
 export type { ClaimOptions, Ownership } from "./owner"
 export type { Finding, VerifyOptions, VerifyProgress } from "./verify"

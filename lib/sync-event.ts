@@ -102,23 +102,24 @@ export function define<
   Schema extends StandardSchemaV1,
   BusSchema extends StandardSchemaV1 = Schema,
 >(
-  options: Pick<
-    DefineOptions<Type, Schema, BusSchema>,
-    "type" | "version" | "aggregate" | "schema" | "busSchema" | "upcast"
-  >,
+  options: Pick<DefineOptions<Type, Schema, BusSchema>, Exclude<(typeof OPTIONS)[number], "compactKey">> & {
+    /** As `define` of `syncline` takes it, with barriers that this `define` has made. */
+    compactKey?: string | { path: string; barriers?: readonly Definition[] | undefined } | undefined
+  },
 ): Definition<Type, Schema, BusSchema> {
-  checkOptions("define", options, ["type", "version", "aggregate", "schema", "busSchema", "upcast"])
+  checkOptions("define", options, OPTIONS)
   if (options === undefined) throw invalidArgument("define needs options")
   const { type, version, aggregate, busSchema } = options
   const schema: Schema = options.schema
-  const stored = defineStored<Type, Schema, BusSchema>({ ...options, registry: definitions })
+  const again = { ...options, compactKey: storedKey(options.compactKey) }
+  const first = defineStored<Type, Schema, BusSchema>({ ...again, registry: definitions })
   const properties = (busSchema ?? schema) as BusSchema
   const definition = Object.freeze({ type, version, aggregate: aggregate as string, schema, properties })
   const family = families.get(type) ?? []
   families.set(type, family)
   family.push(definition)
-  recipes.set(definition, { again: () => defineStored({ ...options, registry: definitions }), family })
-  remember(definition, stored)
+  recipes.set(definition, { first, again: () => defineStored({ ...again, registry: definitions }), family })
+  remember(definition, first)
   return definition
 }
 
@@ -127,7 +128,7 @@ export function project<D extends Definition, Tx = Database, Result = unknown>(
   definition: D,
   apply: ((...args: Parameters<Apply<D, Tx>>) => Result) & Synchronous<Result>,
 ): Projection<D, Tx> {
-  if (!recipes.has(definition)) throw notDefined("project", definition)
+  recipeOf("project", definition)
   if (typeof apply !== "function") throw invalidArgument(`A projector must be a function, not ${show(apply)}`)
   return [definition, apply]
 }
@@ -323,6 +324,8 @@ const subscriptions = new Set<Subscription>()
 const families = new Map<string, Definition[]>()
 
 interface Recipe {
+  /** What its first `define` stored: a barrier is known by its type, which no reset changes. */
+  readonly first: StoredDefinition
   /** Defines it in the present registry. */
   readonly again: () => StoredDefinition
   /** All versions of its type that were defined between the same two resets. */
@@ -337,11 +340,16 @@ function remember(definition: Definition, storedDefinition: StoredDefinition): v
   registry.set(storedDefinition.name, definition)
 }
 
+/** With its barriers as they are stored. */
+function storedKey(key: Parameters<typeof define>[0]["compactKey"]): Parameters<typeof defineStored>[0]["compactKey"] {
+  if (typeof key !== "object" || !Array.isArray(key?.barriers)) return key as string | undefined
+  return { ...key, barriers: key.barriers.map((barrier: Definition) => recipeOf("compactKey", barrier).first) }
+}
+
 function takenUp(definition: Definition): StoredDefinition {
   const known = stored.get(definition)
   if (known !== undefined) return known
-  const recipe = recipes.get(definition)
-  if (recipe === undefined) throw notDefined("A projector", definition)
+  const recipe = recipeOf("A projector", definition)
   const again = recipe.again()
   remember(definition, again)
   // Older versions have no projector of their own where an upcast leads on from them.
@@ -356,8 +364,10 @@ function checkPairs(pairs: ProjectionOptions["projectors"]): ProjectionOptions["
   throw invalidArgument(`projectors must be an array of what project returns, not ${show(pairs)}`)
 }
 
-function notDefined(what: string, definition: unknown): SyncError {
-  return invalidArgument(`${what} needs a definition of SyncEvent, not ${show(definition)}`)
+function recipeOf(what: string, definition: Definition): Recipe {
+  const recipe = recipes.get(definition)
+  if (recipe !== undefined) return recipe
+  throw invalidArgument(`${what} needs a definition of SyncEvent, not ${show(definition)}`)
 }
 
 function storedOf(definition: Definition): StoredDefinition {
@@ -398,6 +408,7 @@ function adopted<Tx>(options: StoreOptions<Tx>): Store<Tx> {
   return store
 }
 
+const OPTIONS = ["type", "version", "aggregate", "schema", "busSchema", "upcast", "compactKey", "dedupe"] as const
 const STORE_OPTIONS = ["store", "projectors", "convertEvent"]
 
 function attach(subscription: Subscription, store: AnyStore): void {
