@@ -79,6 +79,7 @@ function checkTables(store) {
 async function check(path, expected) {
   const { store, Noted } = openBoards(path, { packing: false })
   try {
+    assert.deepEqual(await store.verify(), [])
     const all = checkTables(store)
     const found = await contents(store)
     assert.equal(
