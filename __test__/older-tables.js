@@ -154,6 +154,11 @@ const olderEvents = (path, columns = "id, aggregate_id, seq, type, data") =>
 async function assertSound(store) {
   assert.equal(store.db.pragma("integrity_check", { simple: true }), "ok")
   assert.deepEqual(store.db.pragma("foreign_key_check"), [])
+  // These stores define no types.
+  assert.deepEqual(
+    (await store.verify()).filter(({ code }) => code !== "unknown-type"),
+    [],
+  )
   for (const { aggregateID, seq } of store.aggregates()) {
     // It throws where a seq is neither there nor explained.
     let last
