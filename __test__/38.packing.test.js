@@ -1,6 +1,7 @@
 "use strict"
 
 const assert = require("node:assert/strict")
+const { renameSync } = require("node:fs")
 const { describe, test } = require("node:test")
 const { coded, collected, file, history, notes, openNotes, rows } = require("./stores.js")
 
@@ -376,4 +377,24 @@ describe("packed events are replayed, removed and followed as rows are", () => {
       assert.deepEqual(await told(store), await told(other))
     }
   })
+})
+
+// Windows moves no open file.
+test("a writer waits for nobody where its thread cannot pack", { skip: process.platform === "win32" }, () => {
+  const { Seen, ...given } = notes()
+  const path = file()
+  const store = openNotes(given, { path, packing: { atBytes: 20_000 } })
+  // The thread opens the file when it first packs; the writer has it open.
+  for (const suffix of ["", "-wal"]) renameSync(`${path}${suffix}`, `${path}-moved${suffix}`)
+  const text = "x".repeat(500)
+  const times = Array.from({ length: 400 }, () => {
+    const start = performance.now()
+    store.run(Seen, { noteID: "a", text })
+    return performance.now() - start
+  })
+  const [median] = times
+    .slice(200)
+    .toSorted((one, other) => one - other)
+    .slice(100)
+  assert.ok(median < 5, `${median} ms`)
 })

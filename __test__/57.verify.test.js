@@ -38,6 +38,18 @@ async function finds(store, expected, { repaired, left = repaired === undefined 
 }
 
 describe("a sound file has no findings", () => {
+  test("but a table whose index calls a function of this program's connection alone, which is not checked", async () => {
+    const { store } = await packedNotes()
+    store.db.function("shout", { deterministic: true }, (text) => String(text).toUpperCase())
+    store.db.exec("CREATE TABLE word (text); CREATE INDEX shouted ON word (shout(text)); INSERT INTO word VALUES ('a')")
+    const [found] = await finds(store, ["table-unchecked"])
+    assert.equal(found.severity, "warning")
+    assert.match(found.message, /table "word".*shout/)
+    // The other tables are.
+    store.db.exec("DELETE FROM event_sequence WHERE aggregate_id = 'b'")
+    assert.ok(codes(await store.verify()).includes("orphan"))
+  })
+
   test("empty, written, replayed, removed, claimed, with gaps, packed and not", async () => {
     const { store, Written, Seen } = await packedNotes()
     store.claim("claimed", "somebody")

@@ -52,6 +52,9 @@ async function corrupt(path, { first, last, reason = /./ }) {
   assert.deepEqual(SAME(store.read("a", { before: first })), SAME(A.slice(0, first)))
   assert.deepEqual(SAME(store.read("a", { after: last })), SAME(A.slice(last + 1)))
   assert.deepEqual(SAME(store.read("b")), SAME(B))
+  // By position, too: what stands before it, at positions from 1, and what stands after it.
+  assert.deepEqual(SAME(store.readAll({ limit: first })), SAME(A.slice(0, first)))
+  assert.deepEqual(rows(store, `SELECT seq FROM event_history LIMIT ${first}`).at(-1), [first - 1])
   assert.deepEqual(SAME(store.readAll({ afterPosition: last + 1, limit: 10_000 })), SAME([...A.slice(last + 1), ...B]))
   const found = await store.verify()
   assert.deepEqual(

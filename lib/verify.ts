@@ -29,6 +29,7 @@ export interface Finding {
     | "segment-unreadable"
     | "sequence-behind"
     | "sequence-invalid"
+    | "table-unchecked"
     | "tombstone-unreadable"
     | "too-many-findings"
     | "type-missing"

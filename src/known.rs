@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::connection::Connection;
 use crate::error::{Error, Result};
-use crate::limits::{DECODED_BYTES, KNOWN_AGGREGATES};
+use crate::limits::{DECODED_BYTES, DECODED_SEGMENTS, KNOWN_AGGREGATES};
 use crate::segment::{self, Head, Place, Segment};
 
 pub use self::window::Window;
@@ -83,7 +83,9 @@ impl Known {
             Err(reason) => return Err(self.unreadable(connection, place, reason)?),
         };
         let mut held: usize = self.segments.iter().map(|(_, segment)| segment.size()).sum();
-        while !self.segments.is_empty() && held + segment.size() > DECODED_BYTES {
+        while self.segments.len() >= DECODED_SEGMENTS
+            || (!self.segments.is_empty() && held + segment.size() > DECODED_BYTES)
+        {
             held -= self.segments.remove(0).1.size();
         }
         self.segments.push((*place, Arc::clone(&segment)));

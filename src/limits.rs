@@ -83,6 +83,9 @@ pub const SQLITE_MAX_LENGTH: usize = 1_000_000_000;
 /// Bytes of decoded segments that a connection keeps, least recently used out first; the last one is always kept.
 pub const DECODED_BYTES: usize = 32 * 1024 * 1024;
 
+/// And how many, at most: where they are small, looking through more would take longer than decoding one.
+pub const DECODED_SEGMENTS: usize = 256;
+
 /// Events, or bytes of them, that make it worth to pack an aggregate that is being written.
 pub const PACK_LEAST_EVENTS: usize = 256;
 /// See [`PACK_LEAST_EVENTS`].

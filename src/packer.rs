@@ -117,7 +117,9 @@ impl Packer {
     /// Before a BEGIN that may wait: where much more has been written than packed, lets the thread catch up for a moment.
     pub fn before_begin(&self) {
         let behind = |shared: &Shared| self.written - shared.settled.load(Ordering::Relaxed);
-        if self.thread.is_none() || behind(&self.shared) < self.schedule.at_bytes.saturating_mul(HARD_ROUNDS) {
+        if self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+            || behind(&self.shared) < self.schedule.at_bytes.saturating_mul(HARD_ROUNDS)
+        {
             return;
         }
         let mut orders = self.shared.orders.lock();
@@ -162,6 +164,7 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
         if connection.is_none() {
             connection = Connection::open_worker(options).ok().map(|connection| (connection, Known::default()));
         }
+        let written = shared.written.load(Ordering::Relaxed);
         // What fails (a full disk, a lock that somebody else holds) leaves everything as it was. The next round tries
         // again, and the writer meets the same failure where it can be reported.
         let done = connection.as_mut().map(|(connection, known)| -> Result<()> {
@@ -170,12 +173,14 @@ fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc
                 return Ok(());
             }
             let idle = matches!(cause, Cause::Idle).then_some(idle_through);
-            let written = shared.written.load(Ordering::Relaxed);
             round(connection, known, (idle, &mut tally), schedule, shared, turns)?;
-            shared.settled.store(written, Ordering::Relaxed);
             Ok(())
         });
-        // Whoever waits for the thread to catch up waits no longer, also where it cannot.
+        // Whoever waits for the thread to catch up waits no longer, also where it cannot: while it rests until the next
+        // round, waiting for it would slow down each BEGIN for nothing.
+        if !matches!(cause, Cause::Quiet) {
+            shared.settled.store(written, Ordering::Relaxed);
+        }
         drop(shared.orders.lock());
         shared.changed.notify_all();
         if !matches!(done, Some(Ok(()))) {

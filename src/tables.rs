@@ -216,10 +216,11 @@ pub fn open_gap(connection: &Connection, key: i64, after: i64, through: i64) -> 
                AND after >= coalesce((SELECT max(after) FROM event_gap WHERE aggregate = ?1 AND after <= ?2), -1)",
         )?
         .query_row((key, after, through), |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    let (after, through) = (touching.0.min(after), touching.1.max(through));
+    let (reached, after, through) = (through, touching.0.min(after), touching.1.max(through));
+    // Not as far as the joined one reaches: one that begins there has not been joined.
     connection
         .cached("DELETE FROM event_gap WHERE aggregate = ?1 AND after >= ?2 AND after <= ?3")?
-        .execute((key, after, through))?;
+        .execute((key, after, reached))?;
     connection
         .cached("INSERT INTO event_gap (aggregate, after, through) VALUES (?1, ?2, ?3)")?
         .execute((key, after, through))?;

@@ -77,14 +77,22 @@ fn read(
          WHERE position > ?1 ORDER BY position LIMIT ?2",
     )?;
     let mut rows = statement.query((after, page.left as i64))?;
+    let mut reached = after;
     loop {
         let row = rows.next()?;
         let at: i64 = row.map_or(Ok(MAX_SAFE_INTEGER), |row| row.get(6))?;
-        while let Some(position) = between.next(connection, known)?.filter(|position| *position < at) {
+        loop {
+            let next = match between.next(connection, known, at) {
+                // What cannot be read keeps back nothing that stands before it: it is the next page that fails.
+                Err(error) if error.is_damage() && reached > after => return Ok(Some(reached)),
+                next => next?,
+            };
+            let Some(position) = next.filter(|position| *position < at) else { break };
             page.count(between.visit(connection, known, visit)?);
             if page.is_full() {
                 return Ok(Some(position));
             }
+            reached = position;
         }
         let Some(row) = row else { return Ok(None) };
         let aggregate_id = known.of_aggregate(connection, row.get(7)?)?;
@@ -92,6 +100,7 @@ fn read(
         if page.is_full() {
             return Ok(Some(at));
         }
+        reached = at;
     }
 }
 
@@ -118,14 +127,15 @@ impl Between {
         Ok(Between { page, window: known.window(connection, after, page)?, after, tombstones })
     }
 
-    /// The next position that is not a row's.
-    fn next(&mut self, connection: &Connection, known: &mut Known) -> Result<Option<i64>> {
-        while self.window.after(self.after).is_empty() && self.window.through() < i64::MAX {
+    /// The next position that is not a row's, where that is before `at`. Packed events after that are not looked for.
+    fn next(&mut self, connection: &Connection, known: &mut Known, at: i64) -> Result<Option<i64>> {
+        let tombstone = self.tombstones.last().map(|(position, _)| *position);
+        let bound = at.min(tombstone.unwrap_or(i64::MAX));
+        while self.window.after(self.after).is_empty() && self.window.through() < bound {
             self.after = self.after.max(self.window.through());
             self.window = known.window(connection, self.after, self.page)?;
         }
         let packed = self.window.after(self.after).first().map(|(_, event)| event.position);
-        let tombstone = self.tombstones.last().map(|(position, _)| *position);
         Ok(packed.into_iter().chain(tombstone).min())
     }
 
