@@ -1,10 +1,10 @@
 //! Syncline: an embedded, single-writer event log. The modules stand in the order of the data's path: an event is plain
 //! data with a payload of JSON text; a connection holds the tables; inside a transaction it is run (or replayed, with
-//! the id and seq that the writer gave), projected into the caller's tables, and committed; the log is read in pages.
-//! The store is the façade, and `binding` the only module that names Node-API.
+//! the id and seq that the writer gave), projected into the caller's tables, and committed; the log is read in pages,
+//! whether its events are rows or packed in segments; jobs pack, maintain, verify and copy the file, in slices; threads
+//! checkpoint, pack and watch. The store is the façade, and `binding` the only module that names Node-API.
 //!
-//! Imports go one way: limits, error ← event, id, payload ← schema, connection ← tables, transaction ← run, project,
-//! replay, remove, owner, log, stats, statement ← watch, checkpoint ← core ← store ← binding. A test holds that.
+//! Imports go one way, down this list: a block may import itself and those before it. A test holds that.
 
 pub mod limits;
 

@@ -88,6 +88,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts what is committed after a position.
+    pub fn after(position: i64) -> Self {
+        Tally { through: position, ..Tally::default() }
+    }
+
     /// Reads what has been committed since the last time, a bounded number of rows. Answers the aggregates, by key in
     /// falling order, of which enough has been written to look at them, and whether there is more to read.
     pub fn read(&mut self, connection: &Connection) -> Result<(Vec<i64>, bool)> {

@@ -47,6 +47,7 @@ const IDLE_FREE_PAGES: i64 = 16;
 pub struct Packer {
     options: OpenOptions,
     schedule: Schedule,
+    opened_at: i64,
     shared: Arc<Shared>,
     turns: Arc<Turns>,
     thread: Option<JoinHandle<()>>,
@@ -79,9 +80,10 @@ struct Orders {
 }
 
 impl Packer {
-    /// For a store on a file.
-    pub fn new(options: OpenOptions, schedule: Schedule, turns: Arc<Turns>) -> Self {
-        Packer { options, schedule, shared: Arc::default(), turns, thread: None, written: 0, ordered: 0 }
+    /// For a store on a file whose last position was `opened_at`. What are rows from before is packed in idleness: a backlog of
+    /// any size must not keep the thread from what is written now.
+    pub fn new(options: OpenOptions, schedule: Schedule, turns: Arc<Turns>, opened_at: i64) -> Self {
+        Packer { options, schedule, opened_at, shared: Arc::default(), turns, thread: None, written: 0, ordered: 0 }
     }
 
     /// Compacts by these rules what is packed from now on.
@@ -98,11 +100,11 @@ impl Packer {
         self.shared.written.store(self.written, Ordering::Relaxed);
         self.shared.commits.fetch_add(1, Ordering::SeqCst);
         if self.thread.is_none() {
-            let (options, schedule) = (self.options.clone(), self.schedule);
+            let (options, schedule, opened_at) = (self.options.clone(), self.schedule, self.opened_at);
             let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
             let thread = std::thread::Builder::new().name("syncline-packer".to_owned());
             // Without a thread the file grows as if packing were off; `maintain` packs it.
-            self.thread = thread.spawn(move || work(&options, &schedule, &shared, &turns)).ok();
+            self.thread = thread.spawn(move || work(&options, &schedule, opened_at, &shared, &turns)).ok();
         }
         let round = self.written - self.ordered >= self.schedule.at_bytes;
         if round || self.shared.parked.load(Ordering::SeqCst) {
@@ -152,10 +154,10 @@ enum Cause {
     Stop,
 }
 
-fn work(options: &OpenOptions, schedule: &Schedule, shared: &Shared, turns: &Arc<Turns>) {
+fn work(options: &OpenOptions, schedule: &Schedule, opened_at: i64, shared: &Shared, turns: &Arc<Turns>) {
     let mut connection: Option<(Connection, Known)> = None;
     let mut idle_through = 0;
-    let mut tally = Tally::default();
+    let mut tally = Tally::after(opened_at);
     loop {
         let cause = shared.next(schedule.idle);
         if matches!(cause, Cause::Stop) {

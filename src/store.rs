@@ -70,7 +70,8 @@ impl Store {
         let mut core = Core::new(connection, max_event_bytes);
         if on_thread {
             core.checkpointer = Some(Checkpointer::new(options.clone(), Arc::clone(&core.turns)));
-            let packer = || Packer::new(options.clone(), packing.schedule, Arc::clone(&core.turns));
+            let opened_at = tables::last_position(&core.connection)?;
+            let packer = || Packer::new(options.clone(), packing.schedule, Arc::clone(&core.turns), opened_at);
             core.packer = packing.on.then(packer);
         }
         core.keep = packing.schedule.keep;
