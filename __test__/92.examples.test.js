@@ -31,6 +31,7 @@ describe("examples/agent-session", () => {
     assert.equal(stdout.match(/^live /gm).length, 10)
     assert.match(stdout, /^refused +ERR_CONFLICT: /m)
     assert.match(stdout, /^again +2,214 events into a second file, .*: tables and logs are equal$/m)
+    assert.match(stdout, /^packed +2,214 events, [\d.]+ MiB of data, in segments$/m)
     assert.match(stdout, /^file +[\d.]+ MiB, log and tables: sessions\.db$/m)
     assert.deepEqual(fs.readdirSync(folder), ["sessions.db"])
   })

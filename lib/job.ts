@@ -36,10 +36,10 @@ export async function runJob<Report>(
     let busySince: number | undefined
     for (;;) {
       if (signal?.aborted) throw new SyncError("ERR_ABORTED", `${call} was aborted`, { cause: signal.reason })
+      if (transactions.closed) throw new SyncError("ERR_CLOSED", `The store was closed during ${call}`)
       const step = JSON.parse(
         memory ? native.jobStepHere(handle, job, STRETCH) : await native.jobStep(job, STRETCH),
       ) as { more: boolean; report: Report } | { code: ErrorCode; message: string; fields: ErrorFields }
-      if (transactions.closed) throw new SyncError("ERR_CLOSED", `The store was closed during ${call}`)
       if ("code" in step) {
         busySince ??= performance.now()
         const mayTryAgain = step.code === "ERR_BUSY" && performance.now() - busySince < busyTimeout

@@ -316,7 +316,7 @@ export class Store<Tx = Database> {
   /**
    * Packs, compacts, shrinks the file and cuts the WAL, in slices that hold the write lock for milliseconds. It can be stopped,
    * or killed, anywhere. `ERR_ABORTED`, `ERR_BUSY` past `busyTimeout`, `ERR_READONLY`, `ERR_IN_TRANSACTION` (in memory),
-   * `ERR_CLOSED` when the store is closed meanwhile, `ERR_CORRUPT`, `ERR_SQLITE`.
+   * `ERR_CLOSED` when the store is closed before it is done, `ERR_CORRUPT`, `ERR_SQLITE`.
    */
   maintain(options?: MaintainOptions): Promise<MaintainResult> {
     return maintain(this.#context, options)
@@ -327,7 +327,7 @@ export class Store<Tx = Database> {
    * and writing: as of one moment after the call, what was committed by then and nothing else. The file has its name only
    * once it is complete: until then, and after a kill, it is the path with `-backup-` and 26 letters and digits. While it is
    * made, the WAL cannot begin anew, and grows by what is written; in memory it is made in one go. Something of that name: `ERR_INVALID_ARGUMENT`; a folder or disk that refuses: `ERR_SQLITE`;
-   * `ERR_ABORTED`, `ERR_IN_TRANSACTION` (in memory), `ERR_IN_PROJECTOR`, `ERR_CLOSED` when the store is closed meanwhile,
+   * `ERR_ABORTED`, `ERR_IN_TRANSACTION` (in memory), `ERR_IN_PROJECTOR`, `ERR_CLOSED` when the store is closed before it is done,
    * `ERR_CORRUPT`.
    */
   backup(path: string, options?: BackupOptions): Promise<BackupResult> {

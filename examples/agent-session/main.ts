@@ -36,6 +36,9 @@ async function main(args: string[]): Promise<void> {
     replayRecording(store, recording ?? join(folder, "recording", "sessions.events.jsonl"))
     runMutations(store)
     await replayElsewhere(store)
+    // By itself it would do so once the store is idle.
+    const { events, bytes } = await store.maintain()
+    print("packed", `${events.toLocaleString("en")} events, ${(bytes / 2 ** 20).toFixed(1)} MiB of data, in segments`)
   } finally {
     store.close()
   }
