@@ -54,7 +54,7 @@ pub struct Keep {
 /// What is known to need packing and how hard to press.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// What stays rows; `None`: nothing.
+    /// What stays rows of an aggregate that is being written.
     pub keep: Keep,
     /// Aggregates whose newest row stands at or before this position are idle: nothing of them stays rows.
     pub idle_through: i64,
