@@ -37,8 +37,10 @@ export async function runJob<Report>(
     for (;;) {
       if (signal?.aborted) throw new SyncError("ERR_ABORTED", `${call} was aborted`, { cause: signal.reason })
       if (transactions.closed) throw new SyncError("ERR_CLOSED", `The store was closed during ${call}`)
+      // One step at first, so that whoever watches, or may want to stop it, hears of it at once.
+      const stretch = report === undefined ? 0 : STRETCH
       const step = JSON.parse(
-        memory ? native.jobStepHere(handle, job, STRETCH) : await native.jobStep(job, STRETCH),
+        memory ? native.jobStepHere(handle, job, stretch) : await native.jobStep(job, stretch),
       ) as { more: boolean; report: Report } | { code: ErrorCode; message: string; fields: ErrorFields }
       if ("code" in step) {
         busySince ??= performance.now()
