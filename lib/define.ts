@@ -279,12 +279,16 @@ function checkCompactKey(
   const where = `define ${name}: compactKey`
   const { path, barriers = [] } =
     typeof given === "string" ? { path: given } : checkOptions(where, given, ["path", "barriers"])
-  checkName(`${where}.path`, path)
-  if (path.split(".").includes("")) throw invalidArgument(`${where}.path has an empty name: ${show(path)}`)
+  checkPath(`${where}.path`, path)
   if (!Array.isArray(barriers) || !barriers.every((barrier) => barrier?.registry instanceof Registry)) {
     throw invalidArgument(`${where}.barriers must be an array of definitions`)
   }
   return Object.freeze({ path, barriers: Object.freeze([...barriers]) })
+}
+
+/** Names inside data, joined by dots. */
+function checkPath(name: string, path: string): void {
+  if (checkName(name, path).split(".").includes("")) throw invalidArgument(`${name} has an empty name: ${show(path)}`)
 }
 
 function checkDedupe(
@@ -296,11 +300,7 @@ function checkDedupe(
   const where = `define ${name}: dedupe`
   if (compactKey === undefined) throw invalidArgument(`${where} needs a compactKey: the newest event of what?`)
   if (!Array.isArray(given)) throw invalidArgument(`${where} must be an array of paths, not ${show(given)}`)
-  given.forEach((path, index) => {
-    if (checkName(`${where}[${index}]`, path).split(".").includes("")) {
-      throw invalidArgument(`${where}[${index}] has an empty name: ${show(path)}`)
-    }
-  })
+  given.forEach((path, index) => checkPath(`${where}[${index}]`, path))
   return Object.freeze([...given])
 }
 
