@@ -18,7 +18,7 @@ use crate::history;
 use crate::job::Job;
 use crate::known::Known;
 use crate::limits::{MAX_SKIPPED, SEGMENT_BYTES};
-use crate::pack::{self, Keep, Plan};
+use crate::pack::{self, Plan};
 use crate::segment::{self, Effort, Entry, Place};
 use crate::turn::Turns;
 
@@ -31,12 +31,8 @@ const MERGED_SEGMENTS: usize = 64;
 /// What to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Task {
-    /// How many newest events of each aggregate stay rows, unless it is idle.
-    pub keep: Keep,
-    /// Which aggregates are idle: those that have not moved after this position.
-    pub idle_through: i64,
-    /// How hard to compress, and whether to compress anew what was compressed in passing.
-    pub effort: Effort,
+    /// What to pack. With a thorough effort, what was compressed in passing is compressed anew, too.
+    pub plan: Plan,
     /// Compact whole histories.
     pub compact: bool,
     /// Free pages that may stay in the file.
@@ -172,12 +168,11 @@ impl Maintenance {
             Some(list) => list.last().copied(),
         };
         let Some(aggregate) = next else {
-            let compacts = self.task.compact || self.task.effort == Effort::Thorough;
+            let compacts = self.task.compact || self.task.plan.effort == Effort::Thorough;
             return if compacts { Ok(Phase::Compact(0)) } else { self.after_packing(connection) };
         };
-        let plan = Plan { keep: self.task.keep, idle_through: self.task.idle_through, effort: self.task.effort };
         let ready = connection
-            .snapshot(|| pack::load(connection, known, aggregate, &plan))
+            .snapshot(|| pack::load(connection, known, aggregate, &self.task.plan))
             .and_then(|load| load.map(|load| pack::prepare(connection, known, &load, &self.rules)).transpose());
         let Some(ready) = self.readable(connection, known, aggregate, ready)?.flatten() else {
             list.as_mut().and_then(Vec::pop);
@@ -238,7 +233,7 @@ impl Maintenance {
         let rules = self.rules.fingerprint();
         let fresh = compacted_seq.is_none_or(|compacted| compacted < through) || compacted_by != Some(rules);
         let compacts = self.task.compact && rules != 0 && fresh;
-        let presses = self.task.effort == Effort::Thorough && effort == Effort::Quick as i64;
+        let presses = self.task.plan.effort == Effort::Thorough && effort == Effort::Quick as i64;
         if !compacts && !presses {
             return Ok(Phase::Compact(aggregate));
         }
@@ -344,7 +339,7 @@ impl Maintenance {
     fn is_pressed_in_passing(&self, connection: &Connection, place: &Place) -> Result<bool> {
         let mut statement = connection.cached("SELECT effort FROM event_segment WHERE position = ?1")?;
         let effort: Option<i64> = statement.query_row([place.position], |row| row.get(0)).optional()?;
-        Ok(self.task.effort == Effort::Thorough && effort == Some(Effort::Quick as i64))
+        Ok(self.task.plan.effort == Effort::Thorough && effort == Some(Effort::Quick as i64))
     }
 
     fn after_packing(&self, connection: &Connection) -> Result<Phase> {

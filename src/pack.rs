@@ -51,7 +51,7 @@ pub struct Keep {
     pub bytes: usize,
 }
 
-/// What is known to need packing and how hard to press.
+/// What to pack, and how hard to press.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// What stays rows of an aggregate that is being written.

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::job::Job;
 use crate::known::Known;
 use crate::maintain::{self, Maintenance, Task};
-use crate::pack::{Keep, Tally};
+use crate::pack::{Keep, Plan, Tally};
 use crate::segment::Effort;
 use crate::tables;
 use crate::turn::Turns;
@@ -203,9 +203,7 @@ fn round(
     let rules = Arc::clone(&shared.orders.lock().rules);
     let free_pages = (maintain::page_count(connection)? / FREE_PART).max(FREE_PAGES);
     let task = Task {
-        keep: schedule.keep,
-        idle_through: idle.unwrap_or(0),
-        effort: Effort::Quick,
+        plan: Plan { keep: schedule.keep, idle_through: idle.unwrap_or(0), effort: Effort::Quick },
         compact: false,
         free_pages: if idle.is_some() { IDLE_FREE_PAGES } else { free_pages },
         analyze: false,

@@ -5,13 +5,13 @@ use rusqlite::types::ValueRef;
 use rustc_hash::FxHashMap;
 
 use super::Turn;
-use super::event::{Event, Row, integer};
+use super::event::{Row, integer};
 use super::shape::has_column;
 use crate::connection::Connection;
 use crate::error::Result;
 use crate::known::Known;
 use crate::limits::{MAX_OWNER_BYTES, MAX_SEQ, SEGMENT_BYTES, SEGMENT_EVENTS};
-use crate::segment::{self, Effort, Entry};
+use crate::segment::{self, Effort, Entry, Owned};
 use crate::tables;
 
 /// The index that finds an aggregate's events, where the older table brought none.
@@ -23,16 +23,6 @@ pub struct Source {
     sequence: String,
     event_aside: String,
     sequence_aside: String,
-}
-
-/// An event that goes into the segment.
-struct Taken {
-    seq: i64,
-    position: i64,
-    type_key: i64,
-    created: Option<i64>,
-    id: String,
-    data: String,
 }
 
 /// What an aggregate's sequence row said.
@@ -194,7 +184,15 @@ impl Source {
             position = if rowid_serves { row.rowid } else { fresh };
             fresh += i64::from(!rowid_serves);
             held += event.data.len();
-            taken.push(Taken::of(&event, position, known.type_key(connection, &event.type_name)?));
+            taken.push(Owned::of(&Entry {
+                seq: event.seq,
+                position,
+                type_key: known.type_key(connection, &event.type_name)?,
+                created: event.created,
+                id: event.id,
+                metadata: None,
+                data: event.data,
+            }));
         }
         drop(rows);
         drop(statement);
@@ -202,7 +200,7 @@ impl Source {
         // First they go, so that their room is there for the segment.
         self.delete(connection, &gone)?;
         if !taken.is_empty() {
-            let entries: Vec<Entry<'_>> = taken.iter().map(Taken::entry).collect();
+            let entries: Vec<Entry<'_>> = taken.iter().map(Owned::entry).collect();
             tables::insert_segment(connection, key, &entries, 0, Effort::Quick)?;
         }
         tables::raise_position_floor(connection, fresh - 1)?;
@@ -315,25 +313,6 @@ impl Source {
             statement.execute([rowid])?;
         }
         Ok(())
-    }
-}
-
-impl Taken {
-    fn of(event: &Event<'_>, position: i64, type_key: i64) -> Self {
-        let (id, data) = (event.id.to_owned(), event.data.to_owned());
-        Taken { seq: event.seq, position, type_key, created: event.created, id, data }
-    }
-
-    fn entry(&self) -> Entry<'_> {
-        Entry {
-            seq: self.seq,
-            position: self.position,
-            type_key: self.type_key,
-            created: self.created,
-            id: &self.id,
-            metadata: None,
-            data: &self.data,
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::job::Job;
 use crate::known::Known;
 use crate::maintain::{Maintenance, Task};
+use crate::pack::Plan;
 use crate::segment::Effort;
 use crate::stats;
 use crate::verify::Verification;
@@ -92,9 +93,11 @@ impl Store {
         self.errand(|core| {
             core.check_writable()?;
             let task = Task {
-                keep: core.keep,
-                idle_through: if idle { core.last_position()? } else { 0 },
-                effort: Effort::Thorough,
+                plan: Plan {
+                    keep: core.keep,
+                    idle_through: if idle { core.last_position()? } else { 0 },
+                    effort: Effort::Thorough,
+                },
                 compact: true,
                 free_pages: 0,
                 analyze: true,
