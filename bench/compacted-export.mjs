@@ -3,7 +3,7 @@
 // cannot change it, so a missed target fails the run.
 import path from "node:path"
 import { measure } from "./harness.mjs"
-import { openUnprojected, recorded, removeFile, replayEach } from "./unprojected.mjs"
+import { fileBytes, openUnprojected, recorded, removeFile, replayEach } from "./unprojected.mjs"
 
 function exportedSide(name, options) {
   let file
@@ -27,8 +27,10 @@ function exportedSide(name, options) {
         items[item.kind]++
       }
       store.close()
+      const share = (100 * fileBytes(file).database) / rawBytes
       removeFile(file)
-      return { figure: (100 * bytes) / rawBytes, more: { bytes, events: items.event, gaps: items.gap } }
+      const more = { bytes, events: items.event, gaps: items.gap, "file, % of raw": share }
+      return { figure: (100 * bytes) / rawBytes, more }
     },
   }
 }
