@@ -38,6 +38,14 @@ const PRELUDE = `
     }
   }
   const giveUp = 10_000
+  /** Whether nothing has ended for a tenth of a second: a thread that was told to end may still be there. */
+  function unchanged(last = "", since = 0) {
+    return (handles) => {
+      const now = JSON.stringify(handles)
+      if (now !== last) [last, since] = [now, performance.now()]
+      return performance.now() - since > 100
+    }
+  }
   /** Waits for what comes by itself. */
   async function until(isTrue, what) {
     for (const start = performance.now(); !isTrue();) {
@@ -56,7 +64,7 @@ const PRELUDE = `
       }
     }
     await repeat(Math.min(500, count / 4))
-    const before = await settled()
+    const before = await settled(unchanged())
     await repeat(count)
     const same = (handles) => Object.keys(handles).every((kind) => handles[kind] <= before.handles[kind])
     const after = await settled(same)
@@ -86,7 +94,8 @@ async function assertLeavesNothing(program, count = 10_000) {
   const [code, signal] = await once(child, "close")
   assert.deepEqual({ code, signal, stderr }, { code: 0, signal: null, stderr: "" }, stdout)
   const { before, after, heap, rss } = JSON.parse(stdout)
-  assert.deepEqual(after, before)
+  // Fewer is no leak: on a machine that is busy a thread that was ending may have been counted before.
+  for (const kind of Object.keys(before)) assert.ok(after[kind] <= before[kind], stdout)
   assert.ok(heap <= HEAP_SLACK, `${heap} MiB more on the heap`)
   assert.ok(rss <= RSS_SLACK, `${rss} MiB more of memory`)
 }
