@@ -1,5 +1,6 @@
 // npm test [-- word …]: sets up, runs every step, prints the totals. With words only the steps of those names run, and of
 // the JavaScript suite only the files whose names contain one: `npm test -- 20 run`, `npm test -- clippy`.
+// npm run soak [-- word …]: the long form of those tests that have one, one file after the other. Both print their figures.
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -8,10 +9,13 @@ import { stripVTControlCharacters } from "node:util"
 import { root, run, tool } from "./process.mjs"
 import { setUp } from "./setup.mjs"
 
+const soak = process.env["npm_lifecycle_event"] === "soak"
+if (soak) process.env["SYNCLINE_SOAK"] = "1"
+
 /** Milliseconds that one step may take: a test that hangs must fail, not keep waiting whoever started it. */
-const STEP_TIMEOUT = 12 * 60_000
+const STEP_TIMEOUT = (soak ? 12 * 60 : 12) * 60_000
 /** The same for one file of the JavaScript suite. */
-const FILE_TIMEOUT = 5 * 60_000
+const FILE_TIMEOUT = (soak ? 3 * 60 : 5) * 60_000
 
 // A check counts as one test; runners bring their own counts. Clippy and the Rust tests share the dev profile, where the
 // model test runs with overflow checks and assertions; only the addon pays for link-time optimisation.
@@ -37,6 +41,7 @@ console.log(`${totals.passed} passed, ${totals.failed} failed`)
 process.exitCode = totals.failed === 0 ? 0 : 1
 
 function isWanted(name) {
+  if (soak && words.length === 0) return name === "rust" || name === "node"
   return words.length === 0 || words.includes(name) || (name === "node" && fileWords.length > 0)
 }
 
@@ -52,6 +57,7 @@ async function perform(name, step) {
   const seconds = ((performance.now() - started) / 1000).toFixed(1).padStart(6)
   const counts = passed + failures > 1 ? `  ${passed} passed, ${failures} failed` : ""
   if (failures > 0) console.log(`\n${output.trimEnd()}\n`)
+  else for (const [line] of stripVTControlCharacters(output).matchAll(/^figures .*/gm)) console.log(`  ${line}`)
   console.log(`${failures > 0 ? "✗" : "✓"} ${name.padEnd(8)}${seconds} s${counts}`)
   return failures === 0
 }
@@ -71,7 +77,8 @@ async function check(command) {
 }
 
 async function rustTests() {
-  const { ok, output } = await run(["cargo", "test", "--locked", "--no-fail-fast"], { timeout: STEP_TIMEOUT })
+  const command = ["cargo", "test", "--locked", "--no-fail-fast", "--", "--show-output"]
+  const { ok, output } = await run(command, { timeout: STEP_TIMEOUT })
   const counts = { passed: 0, failed: 0, skipped: 0 }
   const lines = stripVTControlCharacters(output).matchAll(
     /^test result: .* (\d+) passed; (\d+) failed; (\d+) ignored/gm,
@@ -98,7 +105,8 @@ async function nodeTests() {
       `--test-reporter=${reporter}`,
       `--test-reporter-destination=${destination}`,
     ])
-    const command = [process.execPath, "--test", `--test-timeout=${FILE_TIMEOUT}`, ...reporters]
+    const alone = soak ? ["--test-concurrency=1"] : []
+    const command = [process.execPath, "--test", `--test-timeout=${FILE_TIMEOUT}`, ...alone, ...reporters]
     const paths = files.toSorted().map((name) => `__test__/${name}`)
     const { ok, output } = await run([...command, ...paths], { timeout: STEP_TIMEOUT })
     const text = existsSync(totalsFile) ? readFileSync(totalsFile, "utf8") : ""
@@ -113,6 +121,7 @@ async function nodeTests() {
 }
 
 function matches(name) {
+  if (soak && !readFileSync(join(root, "__test__", name), "utf8").includes('require("./soak')) return false
   return fileWords.length === 0 || fileWords.some((word) => name.includes(word))
 }
 
