@@ -150,10 +150,15 @@ fn what_cannot_be_read_is_an_error_and_no_damage() {
     vfs::install();
     let mut tried = Tried::default();
     let template = Template::new(4096);
-    let reads: [Operation; 3] = [
+    let reads: [Operation; 4] = [
         ("reads", &|scene| try_see(&scene.store).map(|_| ())),
         ("readAll", &|scene| scene.store.read_all(0, 1_000, &mut |_| Ok(()))),
         ("stats", &|scene| scene.store.stats(3, 3).map(|_| ())),
+        ("verify", &|scene| {
+            let report = finish(scene.store.verification(true)?)?.report();
+            assert_eq!(report["found"].to_string(), "[]", "what cannot be read is told as damage");
+            Ok(())
+        }),
     ];
     for (name, act) in reads {
         let scene = template.scene(Conditions::USUAL);
