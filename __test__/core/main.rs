@@ -1,5 +1,6 @@
 //! The core through its façade, against a plain model.
 
+mod fuzz;
 mod model;
 mod poison;
 mod program;

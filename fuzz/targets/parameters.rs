@@ -1,0 +1,6 @@
+#![no_main]
+
+#[path = "../claims/mod.rs"]
+mod claims;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| claims::parameters(bytes));
