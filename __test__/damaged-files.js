@@ -160,7 +160,6 @@ function damagedPages(bytes, numbers) {
 /** Opens a file, asks it for all it has, and writes. Answers the first coded error, the findings, and what it held. */
 async function look(path, numbers) {
   const seen = { findings: 0 }
-  let store
   /** Any error but a coded one is a failure of the test. */
   const attempt = (act) => {
     try {
@@ -174,7 +173,7 @@ async function look(path, numbers) {
   }
   const given = attempt(() => openLedger(path))
   if (given === undefined) return { ...seen, unopened: true }
-  ;({ store } = given)
+  const { store } = given
   try {
     seen.all = attempt(() => everything(store))
     seen.log = attempt(() => logOf(store))
