@@ -317,9 +317,11 @@ class Simulation {
     const items = JSON.parse(text)
     if (this.random.chance(0.1)) node.fuse = 1 + this.random.integer(4)
     const before = node.store.sequence(account)
+    const held = node.store.owner(account)?.epoch ?? 0
     const story = `${account} to ${node.name}@${before}`
     try {
       this.replayInParts(node.store, items, { owner, epoch })
+      assert.ok(epoch >= held, `${story}: epoch ${epoch} after ${held}`)
       this.tell("replayed", story, `now ${node.store.sequence(account)}`)
     } catch (error) {
       if (error === killed) {
