@@ -73,12 +73,12 @@ describe("a damaged WAL", () => {
   )
 
   test(
-    "that has been copied back in part: a state that was committed, a coded error, or a finding of verify",
+    "that has been copied back in part: a log that was committed, a coded error, or a finding of verify",
     { timeout },
     async () => {
       const found = await outcomes("copied", extent(60, 4_000))
       for (const { seed, how, outcome } of found) {
-        assert.doesNotMatch(outcome, /^(another log|other tables)$/, `${how}, SYNCLINE_SEED=${seed}`)
+        assert.doesNotMatch(outcome, /^another/, `${how}, SYNCLINE_SEED=${seed}`)
       }
       figures("damaged WAL, checkpointed in part", { cases: found.length, ...counted(found, "outcome") })
     },
@@ -94,7 +94,7 @@ describe("a damaged file", () => {
       for (const { seed, how, outcome } of found) {
         // Other bytes in a text are another text: SQLite has no checksum of a page. What is gone must show.
         if (!/zero|cut/.test(how)) continue
-        assert.doesNotMatch(outcome, /^(another log|other tables)$/, `${how}, SYNCLINE_SEED=${seed}`)
+        assert.doesNotMatch(outcome, /^another/, `${how}, SYNCLINE_SEED=${seed}`)
       }
       figures("damaged file", { cases: found.length, ...counted(found, "outcome") })
     },
