@@ -90,24 +90,36 @@ describe("rule 19: running", () => {
 })
 
 describe("rule 19: claim", () => {
-  test("rule 19: by another owner raises the epoch, by the same one does not; release keeps it", () => {
+  test("rule 19: by another owner raises the epoch, by the same one does not; release raises it", () => {
     const [{ store, run }] = owning(undefined)
     run("a")
     const steps = [
       ["me", { owner: "me", epoch: 1 }],
       ["me", { owner: "me", epoch: 1 }],
       ["you", { owner: "you", epoch: 2 }],
-      [null, { owner: null, epoch: 2 }],
-      [null, { owner: null, epoch: 2 }],
-      ["you", { owner: "you", epoch: 3 }],
-      ["me", { owner: "me", epoch: 4 }],
+      [null, { owner: null, epoch: 3 }],
+      [null, { owner: null, epoch: 3 }],
+      ["you", { owner: "you", epoch: 4 }],
+      ["me", { owner: "me", epoch: 5 }],
     ]
     for (const [owner, wanted] of steps) {
       assert.deepEqual(store.claim("a", owner), wanted)
       assert.deepEqual(store.owner("a"), wanted)
     }
     assert.equal(store.sequence("a"), 0)
-    assert.deepEqual(store.aggregates(), [{ aggregateID: "a", seq: 0, owner: "me", epoch: 4 }])
+    assert.deepEqual(store.aggregates(), [{ aggregateID: "a", seq: 0, owner: "me", epoch: 5 }])
+  })
+
+  test("rule 19: what another writes after a release is in no epoch of the owner, who does not get it back by a replay", () => {
+    const [mine, yours] = owning("me", "you")
+    mine.run("a")
+    const { epoch } = mine.store.claim("a", null)
+    yours.run("a")
+    assert.deepEqual(yours.store.owner("a"), { owner: null, epoch })
+    const again = mine.store.read("a", { limit: 1 })
+    refused(mine.store, () => mine.store.replayAll(again, { owner: "me", epoch: epoch - 1 }), notOwner({ epoch }))
+    assert.deepEqual(mine.store.claim("a", "me"), { owner: "me", epoch: epoch + 1 })
+    refused(yours.store, () => yours.run("a"), notOwner({}))
   })
 
   test("rule 19: expectedEpoch that differs is a conflict", () => {
@@ -121,7 +133,7 @@ describe("rule 19: claim", () => {
     refused(store, () => claim("me", 0), conflict(0, 1))
     refused(store, () => claim(null, 2), conflict(2, 1))
     assert.deepEqual(claim("you", 1), { owner: "you", epoch: 2 })
-    assert.deepEqual(claim(null, 2), { owner: null, epoch: 2 })
+    assert.deepEqual(claim(null, 2), { owner: null, epoch: 3 })
   })
 
   test("rule 19: an aggregate that nobody has written can be claimed, and starts at 0", () => {

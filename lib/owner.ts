@@ -6,7 +6,7 @@ import type { WriteContext } from "./context"
 export interface Ownership {
   /** Null: anybody. */
   owner: string | null
-  /** Rises when another owner claims, or the same one after a release. 0: nobody has owned it yet. */
+  /** Rises when another owner claims and when one releases. In one epoch there is one owner, or nobody. 0: nobody yet. */
   epoch: number
 }
 
@@ -16,7 +16,7 @@ export interface ClaimOptions {
   expectedEpoch?: number | undefined
 }
 
-/** Claims, or with `null` releases. By another owner than before it raises the epoch, by the same one it does not. */
+/** Claims, or with `null` releases. Both raise the epoch, where they change the owner. */
 export function claim(
   { handle, transactions }: WriteContext,
   aggregateID: string,

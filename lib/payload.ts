@@ -1,3 +1,5 @@
+import { SyncError } from "./errors"
+
 /** What is told and not kept, as listeners receive it. */
 export interface Ephemeral<Data = unknown> {
   id: string
@@ -71,7 +73,7 @@ export function lazyEvent(
 ): Event {
   const event = { id, type, version, aggregateID, seq } as Event
   if (created !== null) event.created = created
-  if (metadata !== null) event.metadata = JSON.parse(metadata) as Metadata
+  if (metadata !== null) event.metadata = storedJson(event, "metadata", metadata) as Metadata
   return withLazyData(event, text)
 }
 
@@ -124,7 +126,7 @@ export function lazySerialized(page: EventPage, index: number): SerializedEvent 
   const created = numbers[at + 3] as number
   const metadata = metadatas?.[index] ?? null
   if (!Number.isNaN(created)) event.created = created
-  if (metadata !== null) event.metadata = JSON.parse(metadata) as Metadata
+  if (metadata !== null) event.metadata = storedJson(event, "metadata", metadata) as Metadata
   return event
 }
 
@@ -212,6 +214,21 @@ export function nestsDeeperThan(limit: number, text: string): boolean {
   return false
 }
 
+type Named = Pick<SerializedEvent, "type" | "aggregateID" | "seq">
+
+/** What is stored of an event. Where the file is damaged it may be no JSON, which a reader must be able to tell from its own errors. */
+function storedJson({ type, aggregateID, seq }: Named, what: "data" | "metadata", text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (cause) {
+    throw new SyncError(
+      "ERR_CORRUPT",
+      `The stored ${what} of ${type} (aggregate "${aggregateID}", seq ${seq}) is no JSON: verify says what else is wrong with the file`,
+      { type, aggregateID, seq, cause },
+    )
+  }
+}
+
 class Stamped {
   constructor(target: object) {
     return target
@@ -245,7 +262,7 @@ class LazyData extends Stamped {
     get() {
       const content = this.#content
       if (typeof content !== "string") return content.value
-      const parsed = new Parsed(JSON.parse(content))
+      const parsed = new Parsed(storedJson(this as unknown as Named, "data", content))
       this.#content = parsed
       return parsed.value
     },

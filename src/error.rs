@@ -243,6 +243,17 @@ pub fn within(what: impl FnOnce() -> String, size: usize, limit: usize, index: O
     Err(Error::TooLarge { what: what(), size: size as u64, limit: limit as u64, index })
 }
 
+/// `next`, which a scan of a table in rising order has found after `before`. In a damaged file an index or a table can be
+/// out of order, and who goes on from the last row would go round for ever: `ERR_CORRUPT`.
+pub fn rising<T: PartialOrd>(table: &str, before: &T, next: T) -> Result<T> {
+    if next > *before {
+        return Ok(next);
+    }
+    Err(Error::Malformed(format!(
+        "The rows of \"{table}\" are out of order: verify says what is wrong, and mends it where only an index is"
+    )))
+}
+
 /// SQLite's own name of a result code (<https://sqlite.org/rescode.html>), extended where it has one.
 pub fn sqlite_code_name(code: i32) -> String {
     let primary = match code & 0xff {

@@ -4,7 +4,7 @@
 use rusqlite::Row;
 
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rising};
 use crate::event::StoredEvent;
 use crate::known::{self, Known};
 use crate::limits::{MAX_PAGE_ROWS, MAX_SEQ, PAGE_BYTES, WIDE_PAGE_BYTES};
@@ -93,7 +93,10 @@ fn rows_by_seq(
          WHERE aggregate = ?1 AND seq > ?2 AND seq < ?3 ORDER BY seq LIMIT ?4"
     })?;
     let mut rows = statement.query((key, range.after, before(&range), page.left as i64))?;
+    let mut last = if range.descending { -before(&range) } else { range.after };
     while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        last = rising("event", &last, if range.descending { -seq } else { seq })?;
         page.count(visit_row(connection, known, row, aggregate_id, visit)?);
         if page.is_full() {
             break;

@@ -6,7 +6,7 @@ pub mod commits;
 use rusqlite::{OptionalExtension, Row, Rows};
 
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rising};
 use crate::history::{self, Range, Visit};
 use crate::known::Known;
 use crate::tables;
@@ -150,12 +150,14 @@ pub fn aggregates(connection: &Connection, prefix: &str, after: &str, limit: usi
     )?;
     let mut rows = statement.query((after, prefix))?;
     let mut listed = Vec::new();
+    let mut last = after.to_owned();
     while listed.len() < limit {
         let Some(row) = rows.next()? else { break };
-        let aggregate_id: String = row.get(0)?;
+        let aggregate_id: String = rising("event_sequence", &last, row.get(0)?)?;
         if !aggregate_id.starts_with(prefix) {
             break;
         }
+        last.clone_from(&aggregate_id);
         listed.push(Listed { aggregate_id, seq: row.get(1)?, owner: row.get(2)?, epoch: row.get(3)? });
     }
     Ok(listed)

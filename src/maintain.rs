@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::compact::{Rules, Survey};
 use crate::connection::Connection;
-use crate::error::Result;
+use crate::error::{Result, rising};
 use crate::history;
 use crate::job::Job;
 use crate::known::Known;
@@ -227,7 +227,7 @@ impl Maintenance {
         let Some(row) = found.next()?.filter(|row| row.get_ref(0).is_ok_and(|key| key != ValueRef::Null)) else {
             return self.after_packing(connection);
         };
-        let (aggregate, through): (i64, i64) = (row.get(0)?, row.get(1)?);
+        let (aggregate, through) = (rising("event_segment", &after, row.get(0)?)?, row.get::<_, i64>(1)?);
         let (compacted_seq, compacted_by): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?);
         let effort: i64 = row.get(4)?;
         let rules = self.rules.fingerprint();

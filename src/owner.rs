@@ -46,8 +46,8 @@ pub fn replayed(
     })
 }
 
-/// Gives the aggregate to `owner`, or to nobody. Another owner raises the epoch, the same one does not, and a release
-/// keeps it. An aggregate that nobody has written yet can be claimed.
+/// Gives the aggregate to `owner`, or to nobody. Each change raises the epoch: what is run while nobody owns it may come from
+/// anybody, and so may not stand in the epoch of an owner. An aggregate that nobody has written yet can be claimed.
 pub fn claim(
     connection: &Connection,
     aggregate_id: &str,
@@ -70,9 +70,8 @@ pub fn claim(
     if sequence.owner.as_deref() == owner {
         return Ok((sequence.owner, epoch));
     }
-    let epoch = if owner.is_some() { epoch + 1 } else { epoch };
-    tables::update_owner(connection, sequence.key, owner, epoch)?;
-    Ok((owner.map(str::to_owned), epoch))
+    tables::update_owner(connection, sequence.key, owner, epoch + 1)?;
+    Ok((owner.map(str::to_owned), epoch + 1))
 }
 
 fn refused(aggregate_id: &str, sequence: &Sequence, got: Option<&str>, got_epoch: Option<i64>) -> Error {

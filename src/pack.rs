@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::compact::{self, Rules, Survey};
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rising};
 use crate::history;
 use crate::known::{self, Known};
 use crate::limits::{
@@ -77,7 +77,8 @@ pub struct Moved {
 pub fn next_aggregate(connection: &Connection, after: i64) -> Result<Option<i64>> {
     let mut statement =
         connection.cached("SELECT aggregate FROM event WHERE aggregate > ?1 ORDER BY aggregate, seq LIMIT 1")?;
-    Ok(statement.query_row([after], |row| row.get(0)).optional()?)
+    let next: Option<i64> = statement.query_row([after], |row| row.get(0)).optional()?;
+    next.map(|next| rising("event", &after, next)).transpose()
 }
 
 /// How much has been written of each aggregate since it was looked at last, as far as the log has been read.
@@ -104,7 +105,7 @@ impl Tally {
         let mut count = 0;
         while let Some(row) = rows.next()? {
             count += 1;
-            self.through = row.get(0)?;
+            self.through = rising("event", &self.through, row.get(0)?)?;
             let (events, bytes) = self.written.entry(row.get(1)?).or_default();
             (*events, *bytes) = (*events + 1, *bytes + row.get::<_, i64>(2)?.unsigned_abs() as usize);
         }

@@ -190,9 +190,18 @@ impl Verification {
             }
             Phase::Aggregates(after) => {
                 self.phase = Phase::Aggregates(after);
-                self.phase = match file::next_aggregate(connection, after)? {
-                    Some(key) => Phase::Walking(Box::new(Walk::new(key))),
-                    None => Phase::End,
+                self.phase = match file::next_aggregate(connection, after) {
+                    Ok(Some(key)) => Phase::Walking(Box::new(Walk::new(key))),
+                    Ok(None) => Phase::End,
+                    Err(error) if error.code() == "ERR_CORRUPT" => {
+                        let message = format!(
+                            "The aggregates after key {after} cannot be found: {error}. \
+                             Restore the file from a copy, or replay the log into a new one."
+                        );
+                        let found = Finding::error("aggregate-unreadable", message);
+                        Phase::Mending([found].into(), Box::new(Phase::End))
+                    }
+                    Err(error) => return Err(error),
                 };
             }
             Phase::Walking(walk) => self.walk(connection, walk)?,

@@ -73,7 +73,7 @@ impl Model {
         }
         let entry = self.aggregates.entry(aggregate.to_owned()).or_insert_with(|| Aggregate::new(None));
         if entry.owner.as_deref() != owner {
-            entry.epoch += i64::from(owner.is_some());
+            entry.epoch += 1;
             entry.owner = owner.map(str::to_owned);
         }
         (entry.owner.clone(), entry.epoch)

@@ -7,7 +7,7 @@ use rustc_hash::FxHashSet;
 
 use super::tombstone_event;
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rising};
 use crate::history::{self, Page, Visit};
 use crate::known::{Known, Window};
 use crate::limits::MAX_SAFE_INTEGER;
@@ -77,10 +77,11 @@ fn read(
          WHERE position > ?1 ORDER BY position LIMIT ?2",
     )?;
     let mut rows = statement.query((after, page.left as i64))?;
-    let mut reached = after;
+    let (mut reached, mut last) = (after, after);
     loop {
         let row = rows.next()?;
-        let at: i64 = row.map_or(Ok(MAX_SAFE_INTEGER), |row| row.get(6))?;
+        let at = row.map_or(Ok(MAX_SAFE_INTEGER), |row| rising("event", &last, row.get(6)?))?;
+        last = at;
         loop {
             let next = match between.next(connection, known, at) {
                 // What cannot be read keeps back nothing that stands before it: it is the next page that fails.
@@ -193,7 +194,7 @@ pub fn moved(connection: &Connection, after_position: i64, limit: usize) -> Resu
             }
         }
         if count == limit {
-            moved.through = reached;
+            moved.through = rising("event", &after_position, reached)?;
         }
     }
     // A segment that reaches further says as much as its events: its aggregate has moved after the position.

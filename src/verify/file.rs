@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension;
 use super::Finding;
 use super::mend::Mend;
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rising};
 use crate::limits::MAX_SAFE_INTEGER;
 
 /// Lines that SQLite's check gives at most.
@@ -133,7 +133,8 @@ pub(super) fn next_aggregate(connection: &Connection, after: i64) -> Result<Opti
            UNION ALL SELECT min(aggregate) FROM event_segment WHERE aggregate > ?1 AND aggregate <= ?2
            UNION ALL SELECT min(aggregate) FROM event_gap WHERE aggregate > ?1 AND aggregate <= ?2)",
     )?;
-    Ok(statement.query_row((after, i64::MAX), |row| row.get(0))?)
+    let next: Option<i64> = statement.query_row((after, i64::MAX), |row| row.get(0))?;
+    next.map(|next| rising("event_sequence", &after, next)).transpose()
 }
 
 /// Rows whose aggregate is no number, which no walk meets.

@@ -4,7 +4,7 @@
 use super::span::Sequence;
 use super::{Context, Finding, named};
 use crate::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, rising};
 use crate::history;
 use crate::known;
 use crate::limits::{MAX_FINDINGS, MAX_SAFE_INTEGER, MAX_SEQ};
@@ -96,6 +96,7 @@ impl Walk {
                  WHERE aggregate = ?1 AND seq > ?2 ORDER BY seq",
             )?;
             let mut rows = statement.query((self.key, after))?;
+            let mut last = after;
             while let Some(row) = rows.next()? {
                 let Ok(place) = known::place(row) else {
                     let message = format!(
@@ -107,7 +108,8 @@ impl Walk {
                     continue;
                 };
                 self.segment(connection, context, &sequence, &place, &mut twice)?;
-                self.at = At::Segments(place.seq);
+                self.at = At::Segments(rising("event_segment", &last, place.seq)?);
+                last = place.seq;
                 if full(self) {
                     break;
                 }
@@ -127,8 +129,10 @@ impl Walk {
             )?;
             let mut rows = statement.query((self.key, after, i64::MAX))?;
             ended = true;
+            let mut last = after;
             while let Some(row) = rows.next()? {
-                let seq: i64 = row.get(0)?;
+                let seq: i64 = rising("event", &last, row.get(0)?)?;
+                last = seq;
                 match history::entry(row) {
                     Ok(entry) => self.row(connection, context, &sequence, &entry, &mut twice)?,
                     Err(error) => self.unreadable_row(connection, &sequence, seq, &error)?,
