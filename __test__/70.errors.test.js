@@ -227,7 +227,7 @@ const cases = {
     },
   ],
   ERR_SQLITE: [
-    { sqliteCode: "SQLITE_CONSTRAINT_NOTNULL", message: /note\.writes/ },
+    { sqliteCode: "SQLITE_CONSTRAINT_NOTNULL", table: "note", constraint: "note.writes", message: /note\.writes/ },
     () => notes().store.db.exec("INSERT INTO note VALUES ('a', 'b', NULL)"),
   ],
   ERR_NOT_A_DATABASE: [

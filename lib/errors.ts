@@ -70,6 +70,13 @@ export interface ErrorFields {
   issues?: readonly ErrorIssue[]
   /** SQLite's own name of the error, such as `SQLITE_CONSTRAINT_UNIQUE`. */
   sqliteCode?: string
+  /** The table that has the constraint which failed. */
+  table?: string
+  /**
+   * That constraint: the columns (`note.tag`), the name or text of a CHECK, or the foreign key,
+   * `message(sessionID) → session(id)`. Where it may be one of several foreign keys: all of them, with " or " between.
+   */
+  constraint?: string
   /** The position of the offending item in the input, from 0. */
   index?: number
   /** The offending field of that item. */
@@ -109,6 +116,8 @@ export class SyncError extends Error implements ErrorFields {
   declare readonly gotEpoch?: number
   declare readonly issues?: readonly ErrorIssue[]
   declare readonly sqliteCode?: string
+  declare readonly table?: string
+  declare readonly constraint?: string
   declare readonly index?: number
   declare readonly field?: string
   declare readonly limit?: number
@@ -142,4 +151,49 @@ export function show(value: unknown): string {
   if (typeof value === "function") return "a function"
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object"
   return String(value)
+}
+
+/** How many errors behind one another are looked at. */
+const MAX_CAUSES = 16
+
+/** @internal The failed constraint behind what was thrown, which a query builder may have wrapped. */
+export function failedConstraint(thrown: unknown): SyncError | undefined {
+  try {
+    let error = thrown
+    for (let depth = 0; depth < MAX_CAUSES && error instanceof Error; depth++, error = error.cause) {
+      if (error instanceof SyncError && error.code === "ERR_SQLITE") {
+        return error.sqliteCode?.startsWith("SQLITE_CONSTRAINT") ? error : undefined
+      }
+    }
+  } catch {
+    // Somebody's own error, which cannot be looked at.
+  }
+  return undefined
+}
+
+/** @internal Adds to an error which event it is about, unless it says so already, or cannot be changed. */
+export function locate(
+  error: SyncError,
+  where: string,
+  event: { type: string; aggregateID: string; seq: number },
+): void {
+  if (error.type !== undefined) return
+  const { type, aggregateID, seq } = event
+  try {
+    const { message, stack } = error
+    const complete = `${message}: ${where} ${type} (aggregate "${aggregateID}", seq ${seq})`
+    for (const [name, value] of Object.entries({ type, aggregateID, seq })) {
+      Reflect.defineProperty(error, name, { value, enumerable: true, configurable: true, writable: true })
+    }
+    Reflect.set(error, "message", complete)
+    // The stack begins with the message that the error had when it was made.
+    if (stack?.includes(message))
+      Reflect.set(
+        error,
+        "stack",
+        stack.replace(message, () => complete),
+      )
+  } catch {
+    // As above: what was thrown matters more than what is said of it.
+  }
 }

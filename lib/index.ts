@@ -16,7 +16,7 @@ export type {
 export type { AggregateField, JsonInput, Problem, Synchronous, ValidationMode } from "./schema"
 
 export { project } from "./project"
-export type { Projector } from "./project"
+export type { ProjectOptions, Projector } from "./project"
 export { sql } from "./sql"
 export type { Sql } from "./sql"
 
@@ -29,6 +29,7 @@ export type { RemoveOptions } from "./remove"
 export type { AsyncOptions } from "./context"
 export type { ReplayAsyncOptions, ReplayInput, ReplayOptions, ReplayResult } from "./replay"
 export type { ConvertEvent, ListenerErrorHandler, SubscribeOptions } from "./publish"
+export type { SkippedHandler } from "./skipped"
 export type { EphemeralEvent, LiveEvent, PublishedEvent, PublishedOf } from "./published"
 export type { StreamCapacity, StreamOptions } from "./stream"
 export type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"

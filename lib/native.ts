@@ -79,6 +79,8 @@ export interface Registration {
   validate: boolean
   /** Data of this version goes through JavaScript before its projector. */
   upcast: boolean
+  /** Where a constraint refuses what its SQL projector does, the event is recorded all the same. */
+  skips: boolean
   /** The names that lead to the key by which it is compacted; none: it is not. */
   compactPath: string[]
   /** Types whose events end every key's life. */
@@ -141,6 +143,12 @@ export interface Binding {
     metadata: string | null,
     owner: string | null,
   ): Recorded | Repeated
+  /** Opens the savepoint of a projector whose definition skips. */
+  projectorBegin(handle: Handle): void
+  /** The pending index of what is to be told of what was taken back; -1: it was kept, or the whole transaction is lost. */
+  projectorEnd(handle: Handle, keep: boolean): number
+  /** Of SQL projectors, since the last call that ran them: four values each, an item's index, code, message, fields. */
+  takeSkipped(handle: Handle): [pendingIndex: number, ...skipped: (number | string)[]]
   remove(
     handle: Handle,
     aggregateID: string,

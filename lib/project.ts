@@ -1,7 +1,8 @@
+import { checkChoice, checkOptions } from "./argument"
 import type { Database } from "./database"
 import { Registry, type AnyDefinition, type EitherDefinition, type InputOf, type OutputOf, type Upcast } from "./define"
-import { SyncError, invalidArgument, show } from "./errors"
-import { PROJECTOR, type Registration } from "./native"
+import { SyncError, failedConstraint, invalidArgument, locate, show, type ErrorCode, type ErrorFields } from "./errors"
+import { PROJECTOR, native, type Registration } from "./native"
 import type { Event } from "./payload"
 import type { Synchronous } from "./schema"
 import { Sql } from "./sql"
@@ -14,22 +15,40 @@ export interface Projector<in Tx = Database> {
   readonly apply: ((tx: Tx, data: never, event: Event<never>) => void) | undefined
   /** The statements of a SQL projector, in order; empty where it is a function. */
   readonly sql: readonly string[]
+  readonly onConstraint: "throw" | "skip"
+}
+
+/** What `project` takes. */
+export interface ProjectOptions {
+  /**
+   * What becomes of an event where a constraint of the tables (a foreign key, UNIQUE, NOT NULL, CHECK, a trigger's
+   * RAISE(ABORT)) refuses what its projector does. "throw" (default): the error reaches the caller, and nothing is recorded.
+   * "skip": what the projector did is taken back, the event is recorded and published all the same, and the store's
+   * `onSkipped` hears of it after the commit.
+   */
+  onConstraint?: "throw" | "skip" | undefined
 }
 
 /**
  * Says how events of one definition change the caller's tables: a synchronous, deterministic function over
  * `data` (the schema's output), or SQL that runs in Rust. `tx` is the database, unless `open` has a `query`: then it is
  * what that makes, and its type is to be written: `(tx: Db, data) => …`. An ephemeral definition: `ERR_WRONG_KIND`; neither
- * a function nor `sql` statements: `ERR_INVALID_ARGUMENT`.
+ * a function nor `sql` statements, or wrong options: `ERR_INVALID_ARGUMENT`.
  */
-export function project<D extends AnyDefinition>(definition: D, statements: Sql | readonly Sql[]): Projector<unknown>
+export function project<D extends AnyDefinition>(
+  definition: D,
+  statements: Sql | readonly Sql[],
+  options?: ProjectOptions,
+): Projector<unknown>
 export function project<D extends AnyDefinition, Tx = Database, Result = unknown>(
   definition: D,
   apply: ((tx: Tx, data: OutputOf<D>, event: Event<InputOf<D>>) => Result) & Synchronous<Result>,
+  options?: ProjectOptions,
 ): Projector<Tx>
 export function project(
   definition: AnyDefinition,
   how: Sql | readonly Sql[] | ((tx: never, data: never, event: Event<never>) => void),
+  options?: ProjectOptions,
 ): Projector<never> {
   if (!(definition?.registry instanceof Registry)) {
     throw invalidArgument(`project needs a definition made by define, not ${show(definition)}`)
@@ -39,12 +58,20 @@ export function project(
       type: definition.name,
     })
   }
-  if (typeof how === "function") return Object.freeze({ definition, apply: how, sql: [] })
+  const onConstraint = checkProjectOptions(options)
+  if (typeof how === "function") return Object.freeze({ definition, apply: how, sql: [], onConstraint })
   const statements: readonly unknown[] = how instanceof Sql ? [how] : Array.isArray(how) ? how : []
   if (statements.length === 0 || !statements.every((statement) => statement instanceof Sql)) {
     throw invalidArgument(`project ${definition.name} needs a function, or statements made by Syncline's sql tag`)
   }
-  return Object.freeze({ definition, apply: undefined, sql: (statements as Sql[]).map((statement) => statement.text) })
+  const texts = (statements as Sql[]).map((statement) => statement.text)
+  return Object.freeze({ definition, apply: undefined, sql: texts, onConstraint })
+}
+
+/** @internal */
+export function checkProjectOptions(options: ProjectOptions | undefined): "throw" | "skip" {
+  const { onConstraint } = checkOptions("project", options, ["onConstraint"])
+  return checkChoice("onConstraint", onConstraint, ["throw", "skip"], "throw")
 }
 
 /** What a store does with the events of one definition. */
@@ -58,24 +85,56 @@ export interface Target {
   readonly kind: (typeof PROJECTOR)[keyof typeof PROJECTOR]
   readonly apply: ((tx: never, data: never, event: Event<never>) => void) | undefined
   readonly sql: readonly string[]
+  /** Where a constraint refuses what the projector does, the event is recorded all the same. */
+  readonly skips: boolean
 }
 
-/** Runs the projector of an event where it is a function; one in SQL runs with the native call that records. */
+/**
+ * Runs the projector of an event where it is a function; one in SQL runs with the native call that records. A constraint
+ * that it failed on learns of the event, and ends the projector or, where the definition says so, only what it did.
+ */
 export function applyProjector(
   transactions: Transactions,
-  { definition, apply }: Target,
+  { definition, apply, skips }: Target,
   tx: unknown,
   data: unknown,
   event: Event,
 ): void {
   if (apply === undefined) return
-  transactions.projecting(definition.name, () => apply(tx as never, data as never, event as Event<never>))
+  const { handle } = transactions
+  if (skips) native.projectorBegin(handle)
+  try {
+    transactions.projecting(definition.name, () => apply(tx as never, data as never, event as Event<never>))
+  } catch (thrown) {
+    const error = failedConstraint(thrown)
+    if (error === undefined) throw thrown
+    locate(error, "in the projector of", { type: definition.name, aggregateID: event.aggregateID, seq: event.seq })
+    const index = skips ? native.projectorEnd(handle, false) : -1
+    // -1, too, where SQLite has taken back the whole transaction.
+    if (index < 0) throw thrown
+    transactions.skip(index, { error, event })
+    return
+  }
+  if (skips) native.projectorEnd(handle, true)
+}
+
+/** Keeps what the SQL projectors of the last native call skipped, to be told after the commit. */
+export function holdSkipped(transactions: Transactions, eventOf: (index: number) => Event): void {
+  const [pending, ...flat] = native.takeSkipped(transactions.handle)
+  for (let at = 0; at < flat.length; at += 4) {
+    const [index, code, message, fields] = flat.slice(at, at + 4) as [number, ErrorCode, string, string]
+    const error = new SyncError(code, message, JSON.parse(fields) as ErrorFields)
+    transactions.skip(pending + at / 4, { error, event: eventOf(index) })
+  }
 }
 
 /** The recorded definitions of a registry with their projectors; a target's index names it to Rust. */
 export class Projections {
   readonly targets: readonly Target[]
   readonly #indices = new Map<AnyDefinition, number>()
+
+  /** Whether any projector in SQL skips. */
+  readonly skipInSql: boolean
 
   constructor(
     private readonly registry: Registry,
@@ -84,6 +143,7 @@ export class Projections {
     const given = byDefinition(registry, projectors)
     const recorded = [...registry.definitions.values()].filter((definition) => !definition.ephemeral)
     this.targets = recorded.map((definition) => target(registry, given, definition))
+    this.skipInSql = this.targets.some(({ kind, skips }) => skips && kind === PROJECTOR.sql)
     recorded.forEach((definition, index) => this.#indices.set(definition, index))
   }
 
@@ -126,13 +186,14 @@ export class Projections {
 
   /** What Rust has to know. `validate`: replayed data passes a schema. */
   registrations(validate: boolean): Registration[] {
-    return this.targets.map(({ definition, upcasts, kind, sql }) => ({
+    return this.targets.map(({ definition, upcasts, kind, sql, skips }) => ({
       name: definition.name,
       aggregate: definition.aggregate,
       projector: kind,
       sql: [...sql],
       validate: validate || upcasts.length > 0 || kind === PROJECTOR.function,
       upcast: upcasts.length > 0,
+      skips,
       compactPath: definition.compactKey?.path.split(".") ?? [],
       dedupe: definition.dedupe?.map((path) => path.split(".")),
       compactBarriers: [...new Set(definition.compactKey?.barriers.map((barrier) => barrier.type))],
@@ -177,18 +238,19 @@ function target(registry: Registry, given: Map<AnyDefinition, Projector<never>>,
   return { definition, effective: newest, upcasts, ...projection(given, newest) }
 }
 
-const missing = { kind: PROJECTOR.missing, apply: undefined, sql: [] }
+const missing = { kind: PROJECTOR.missing, apply: undefined, sql: [], skips: false }
 
 function projection(
   given: Map<AnyDefinition, Projector<never>>,
   definition: AnyDefinition,
-): Pick<Target, "kind" | "apply" | "sql"> {
+): Pick<Target, "kind" | "apply" | "sql" | "skips"> {
   const projector = given.get(definition)
   if (projector === undefined) {
-    return definition.projector === "none" ? { kind: PROJECTOR.none, apply: undefined, sql: [] } : missing
+    return definition.projector === "none" ? { ...missing, kind: PROJECTOR.none } : missing
   }
-  const { apply, sql } = projector
-  return { kind: apply === undefined ? PROJECTOR.sql : PROJECTOR.function, apply, sql }
+  const { apply, sql, onConstraint } = projector
+  const skips = onConstraint === "skip"
+  return { kind: apply === undefined ? PROJECTOR.sql : PROJECTOR.function, apply, sql, skips }
 }
 
 /** The upcasts from one version to another, each by the nearest later version that takes it further. */

@@ -358,7 +358,7 @@ function warn(error: unknown, event: LiveEvent): void {
 }
 
 /** Any value may have been thrown, one that cannot be looked at too. */
-function described(error: unknown): { code: string; reason: string } {
+export function described(error: unknown): { code: string; reason: string } {
   try {
     const reason = error instanceof Error ? String(error.stack ?? error.message) : show(error)
     return { code: error instanceof SyncError ? error.code : "LISTENER_FAILED", reason }

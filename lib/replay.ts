@@ -4,7 +4,7 @@ import { SyncError, invalidArgument, show } from "./errors"
 import type { LogItem } from "./log"
 import { PROJECTOR, native, type Batch } from "./native"
 import { lazyEvent, serialize, type Event, type SerializedEvent } from "./payload"
-import { applyProjector, type Target } from "./project"
+import { applyProjector, holdSkipped, type Target } from "./project"
 import { isThenable, quiet } from "./promise"
 import { validated } from "./schema"
 
@@ -156,6 +156,7 @@ export class Replayer {
         publish,
       )
       if (publish) this.#hold(batch, pending, applied, page)
+      if (this.context.projections.skipInSql) this.#holdSkipped(batch, page)
       for (let k = 0; k < applied.length; k += 2) this.#project(page.items.get(applied[k] as number))
       at = stop
     }
@@ -176,6 +177,12 @@ export class Replayer {
       const position = applied[k + 1] as number
       this.context.transactions.hold(pending + k / 2, { event, text, position, recorded: true, publish: true })
     }
+  }
+
+  #holdSkipped(batch: Batch, page: Page): void {
+    const { handle, transactions } = this.context
+    const fetched = (index: number) => this.#unchecked(native.replayEvents(handle, batch, [index]), 0)
+    holdSkipped(transactions, (index) => (page.items.get(index) ?? fetched(index)).event)
   }
 
   #unchecked(flat: readonly unknown[], at: number): Pick<Checked, "event" | "text"> {

@@ -5,7 +5,7 @@ import type { AnyDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
 import { PROJECTOR, RUN, native, type Recorded, type Repeated } from "./native"
 import { inspectable, lazyEvent, type Event, type Metadata } from "./payload"
-import { applyProjector, type Target } from "./project"
+import { applyProjector, holdSkipped, type Target } from "./project"
 import { UNRECORDED, type PendingEvent } from "./transaction"
 
 /** What `run` and `runAll` take. */
@@ -93,6 +93,7 @@ export class Runner {
     const event = asEvent(prepared, envelope, recorded)
     transactions.hold(recorded[4], pendingEvent(event, text, envelope, recorded))
     applyProjector(transactions, target, tx, output, event)
+    if (target.skips && target.kind === PROJECTOR.sql) holdSkipped(transactions, () => event)
     return event
   }
 
@@ -134,14 +135,15 @@ export class Runner {
   #recordAlone(prepared: Prepared, envelope: Envelope): Event {
     const { transactions } = this.context
     transactions.beforeFrame()
-    if (prepared.target.kind !== PROJECTOR.function) {
+    const { kind, skips } = prepared.target
+    if (kind !== PROJECTOR.function && !skips) {
       const recorded = this.#native(prepared, envelope, RUN.begin | RUN.project | RUN.commit)
       if (isRepeated(recorded)) return asUnchanged(prepared, recorded)
       const event = asEvent(prepared, envelope, recorded)
       transactions.recorded(recorded[4], pendingEvent(event, prepared.text, envelope, recorded))
       return event
     }
-    const recorded = this.#native(prepared, envelope, RUN.begin | RUN.guard)
+    const recorded = this.#native(prepared, envelope, RUN.begin | stepOf(prepared.target))
     if (isRepeated(recorded)) return asUnchanged(prepared, recorded)
     transactions.entered()
     return transactions.inside(() => this.finish(prepared, envelope, recorded))
@@ -149,8 +151,7 @@ export class Runner {
 
   /** One event in the frame that is open. */
   #record(prepared: Prepared, envelope: Envelope): Event {
-    const step = prepared.target.kind === PROJECTOR.function ? RUN.guard : RUN.project
-    const recorded = this.#native(prepared, envelope, step)
+    const recorded = this.#native(prepared, envelope, stepOf(prepared.target))
     return isRepeated(recorded) ? asUnchanged(prepared, recorded) : this.finish(prepared, envelope, recorded)
   }
 
@@ -172,6 +173,10 @@ export class Runner {
 export const UNASKED: Envelope = { publish: true, expectedSeq: ANY_SEQ, created: null, metadata: null }
 const RUN_OPTIONS = ["publish", "expectedSeq", "created", "metadata"]
 const RUN_ASYNC_OPTIONS = [...RUN_OPTIONS, "signal"]
+
+function stepOf({ kind }: Target): number {
+  return kind === PROJECTOR.function ? RUN.guard : RUN.project
+}
 
 function asEvent(prepared: Prepared, envelope: Envelope, [seq, id, created]: Recorded): Event {
   const { type, version } = prepared.target.definition

@@ -16,6 +16,7 @@ import { invalidArgument, show } from "./errors"
 import type { Projector } from "./project"
 import type { ConvertEvent, ListenerErrorHandler } from "./publish"
 import type { ValidationMode } from "./schema"
+import type { SkippedHandler } from "./skipped"
 import { refuseAsync } from "./transaction"
 
 /** What `open` takes; all of it is optional. */
@@ -63,6 +64,11 @@ export interface OpenOptions<Tx = Database> {
   onProgress?: ((progress: AdoptProgress) => void) | undefined
   /** Receives what listeners and `convertEvent` throw or reject with, with the event. Default: a process warning. */
   onListenerError?: ListenerErrorHandler | undefined
+  /**
+   * Hears of the events whose projectors a constraint refused and `onConstraint: "skip"` skipped: after the outermost
+   * commit, in their order, once each. Default: a process warning for each.
+   */
+  onSkipped?: SkippedHandler | undefined
 }
 
 /** When events are packed, and which stay rows. */
@@ -95,6 +101,7 @@ export const OPEN_OPTIONS = [
   "adopt",
   "onProgress",
   "onListenerError",
+  "onSkipped",
 ]
 
 /** How a connection is opened, as Rust takes it. */
@@ -122,7 +129,7 @@ export function checkSettings<Tx>(options: OpenOptions<Tx>) {
     throw invalidArgument(`projectors must be an array, not ${show(projectors)}`)
   }
   if (!(registry instanceof Registry)) throw invalidArgument("registry must come from createRegistry()")
-  for (const name of ["query", "convertEvent", "onListenerError", "onProgress"] as const)
+  for (const name of ["query", "convertEvent", "onListenerError", "onSkipped", "onProgress"] as const)
     checkFunction(name, options[name])
   const readonly = checkBoolean("readonly", options.readonly, false)
   if (options.migrate !== undefined) {

@@ -25,6 +25,7 @@ import { Remover, type RemoveOptions } from "./remove"
 import { Runner, type RunAsyncOptions, type RunOptions } from "./run"
 import type { Synchronous } from "./schema"
 import { OPEN_OPTIONS, checkSettings, type ConnectionOptions, type OpenOptions } from "./settings"
+import { Skips } from "./skipped"
 import { stats, type Stats, type StatsOptions } from "./stats"
 import { stream, type StreamOptions } from "./stream"
 import { Transactions } from "./transaction"
@@ -86,9 +87,11 @@ export class Store<Tx = Database> {
       handle = native.open(this.#path, { ...connection, log: true })
       const transactions: Transactions = new Transactions(
         handle,
-        (events) => {
+        (events, skipped) => {
+          skips.add(skipped)
           watch.notify(events)
           dispatcher.publish(events)
+          skips.tell()
         },
         () => queue.carryOut(),
       )
@@ -98,7 +101,8 @@ export class Store<Tx = Database> {
         () => transactions.idle,
         () => dispatcher.foreign(),
       )
-      const { convertEvent, onListenerError } = options
+      const { convertEvent, onListenerError, onSkipped } = options
+      const skips = new Skips(onSkipped)
       const dispatcher: Dispatcher = new Dispatcher(handle, watch, convertEvent, onListenerError)
       // Whether the store or `db` is closed, and also before the store is made: by `query`.
       const onClose = () => {

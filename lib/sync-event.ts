@@ -10,9 +10,9 @@ import {
   type Database,
   type DefineOptions,
   type Definition as StoredDefinition,
-  type Event as StoredEvent,
   type LogItem,
   type OpenOptions,
+  type ProjectOptions,
   type Projector,
   type PublishedEvent,
   type SerializedEvent,
@@ -21,48 +21,13 @@ import {
   type Synchronous,
 } from "./index"
 import { payloadSchema } from "./json-schema"
+import { checkProjectOptions } from "./project"
 import { aggregateOf, foreign, type Replayed } from "./foreign"
+import type { AnyProjection, Apply, Definition, Event, Projection } from "./projection"
 import { Store as OpenStore } from "./store"
 
 export type { Replayed } from "./foreign"
-
-/** One version of one type of event, as session code declares it at module level. */
-export interface Definition<
-  Type extends string = string,
-  Schema extends StandardSchemaV1 = StandardSchemaV1,
-  Properties extends StandardSchemaV1 = StandardSchemaV1,
-> {
-  /** Unversioned: `session.updated`. */
-  readonly type: Type
-  /** From 1. */
-  readonly version: number
-  /** The field of the data that holds the aggregate's id. */
-  readonly aggregate: string
-  /** Checks the data of `run` and of replay; its input is what is stored, its output what projectors receive. */
-  readonly schema: Schema
-  /** What listeners receive: `busSchema` where it was given, else `schema`. */
-  readonly properties: Properties
-}
-
-/** An event of a definition: `data` is the schema's input. */
-export type Event<D extends Definition = Definition> = StoredEvent<StandardSchemaV1.InferInput<D["schema"]>>
-
-/** What a projector does: `data` is the schema's output. `Tx` is `store.db`, or what `query` made of it. */
-export type Apply<D extends Definition = Definition, Tx = Database> = (
-  tx: Tx,
-  data: StandardSchemaV1.InferOutput<D["schema"]>,
-  event: Event<D>,
-) => void
-
-/** A definition and its projector, as `project` returns them. */
-export type Projection<D extends Definition = Definition, Tx = Database> = [definition: D, apply: Apply<D, Tx>]
-
-/**
- * A projection of any definition. Parameters compare the other way round, so `never` takes them all; `any` for `tx`
- * leaves a projector that is written in the list itself the type that `project` gives it.
- */
-// oxlint-disable-next-line typescript/no-explicit-any -- says so above.
-type AnyProjection = readonly [definition: Definition, apply: (tx: any, data: never, event: never) => void]
+export type { Apply, Definition, Event, Projection } from "./projection"
 
 /** What an event means to this process: its projections, and how its data becomes the `properties` of listeners. */
 export interface ProjectionOptions {
@@ -123,14 +88,19 @@ export function define<
   return definition
 }
 
-/** Pairs a definition with its projector: synchronous, deterministic, and without running events of its own. */
+/**
+ * Pairs a definition with its projector: synchronous, deterministic, and without running events of its own. `options` are
+ * those of `project` of `syncline`.
+ */
 export function project<D extends Definition, Tx = Database, Result = unknown>(
   definition: D,
   apply: ((...args: Parameters<Apply<D, Tx>>) => Result) & Synchronous<Result>,
+  options?: ProjectOptions,
 ): Projection<D, Tx> {
   recipeOf("project", definition)
   if (typeof apply !== "function") throw invalidArgument(`A projector must be a function, not ${show(apply)}`)
-  return [definition, apply]
+  checkProjectOptions(options)
+  return options === undefined ? [definition, apply] : [definition, apply, options]
 }
 
 /**
@@ -161,8 +131,8 @@ export function openOptions(
   options: ProjectionOptions,
 ): Pick<OpenOptions, "registry" | "convertEvent"> & { projectors: Projector<unknown>[] } {
   const { projectors: pairs, convertEvent } = checkOptions("openOptions", options, ["projectors", "convertEvent"])
-  const projectors = checkPairs(pairs).map(([definition, apply]) =>
-    projectStored(takenUp(definition), apply as Apply<Definition, unknown>),
+  const projectors = checkPairs(pairs).map(([definition, apply, how]) =>
+    projectStored(takenUp(definition), apply as Apply<Definition, unknown>, how),
   )
   given = options
   return { registry: definitions, projectors, ...(convertEvent && { convertEvent }) }
@@ -360,7 +330,8 @@ function takenUp(definition: Definition): StoredDefinition {
 }
 
 function checkPairs(pairs: ProjectionOptions["projectors"]): ProjectionOptions["projectors"] {
-  if (Array.isArray(pairs) && pairs.every((pair) => Array.isArray(pair) && pair.length === 2)) return pairs
+  if (Array.isArray(pairs) && pairs.every((pair) => Array.isArray(pair) && (pair.length === 2 || pair.length === 3)))
+    return pairs
   throw invalidArgument(`projectors must be an array of what project returns, not ${show(pairs)}`)
 }
 
@@ -393,7 +364,7 @@ function opened<Tx>(options: PathOptions<Tx>): Store<Tx> {
 function adopted<Tx>(options: StoreOptions<Tx>): Store<Tx> {
   const { store, projectors = [], convertEvent } = checkOptions("init", options, STORE_OPTIONS)
   checkPairs(projectors)
-  const known = new Map(given?.projectors)
+  const known = new Map(given?.projectors.map(([definition, apply]) => [definition, apply] as const))
   const strange = projectors.find(([definition, apply]) => known.get(definition) !== apply)
   if (given === undefined || strange !== undefined || (convertEvent && convertEvent !== given.convertEvent)) {
     const what = strange === undefined ? "its options" : versionedType(strange[0].type, strange[0].version)

@@ -1,4 +1,4 @@
-import { SyncError, invalidArgument, show } from "./errors"
+import { SyncError, failedConstraint, invalidArgument, locate, show } from "./errors"
 import { MODE, STATE, native, type Handle } from "./native"
 import type { Ephemeral, Event } from "./payload"
 import { isThenable, quiet } from "./promise"
@@ -25,6 +25,12 @@ export interface PendingEvent {
   readonly publish: boolean
 }
 
+/** What a projector did not do, to be told after the outermost commit. */
+export interface Skipped {
+  readonly error: SyncError
+  readonly event: Event
+}
+
 /** The position of what a store that does not record has run: it builds on nothing that is in the log. */
 export const UNRECORDED = Infinity
 
@@ -34,8 +40,10 @@ export class Transactions implements TransactionGate {
    * In step with Rust's count of pending events, which knows of raw savepoints too: Rust names the index of each event,
    * and how many are still alive at the end.
    */
-  readonly pending: PendingEvent[] = []
+  readonly pending: (PendingEvent | Skipped)[] = []
 
+  /** Whether something of it was skipped; false is certain. */
+  #skipping = false
   #depth = 0
   #projecting: string | null = null
   #checking = false
@@ -44,7 +52,7 @@ export class Transactions implements TransactionGate {
   constructor(
     readonly handle: Handle,
     /** Told of each outermost commit, with the events that it made public, in their order. */
-    private readonly publish: (events: readonly PendingEvent[]) => void = () => {},
+    private readonly publish: (events: readonly PendingEvent[], skipped: readonly Skipped[]) => void = () => {},
     /** Called before this connection takes the write lock on its own behalf. */
     private readonly beforeRoot: () => void = () => {},
   ) {}
@@ -146,7 +154,7 @@ export class Transactions implements TransactionGate {
       alive = native.commit(this.handle)
     } catch (error) {
       // It has rolled back. In an outer frame the next event, or its end, tells how many are left.
-      if (this.#depth === 0) this.pending.length = 0
+      if (this.#depth === 0) this.#blame(error, this.pending.splice(0))
       throw error
     }
     this.#truncate(alive)
@@ -164,6 +172,13 @@ export class Transactions implements TransactionGate {
     this.pending.push(event)
   }
 
+  /** Something that is told after the commit, and was counted by Rust as events are. */
+  skip(index: number, skipped: Skipped): void {
+    this.pending.length = index
+    this.pending.push(skipped)
+    this.#skipping = true
+  }
+
   /** An event whose frame Rust committed in the same call. */
   recorded(index: number, event: PendingEvent): void {
     this.hold(index, event)
@@ -172,7 +187,7 @@ export class Transactions implements TransactionGate {
 
   committed(): void {
     // Raw transactions record no events: `run` refuses there.
-    if (this.#depth === 0) this.publish([])
+    if (this.#depth === 0) this.publish([], [])
   }
 
   /** Runs a projector: until it returns, nothing that records, claims or opens transactions is allowed. */
@@ -205,12 +220,32 @@ export class Transactions implements TransactionGate {
   }
 
   #committedRoot(): void {
-    this.publish(this.pending.splice(0))
+    const pending = this.pending.splice(0)
+    if (!this.#skipping) return this.publish(pending as PendingEvent[], [])
+    this.#skipping = false
+    this.publish(pending.filter(isEvent), pending.filter(isSkipped))
+  }
+
+  /** What only COMMIT found out is the fault of the transaction's event, where it has only one. */
+  #blame(error: unknown, pending: readonly (PendingEvent | Skipped)[]): void {
+    const failure = failedConstraint(error)
+    const [event, another] = pending.filter(isEvent)
+    if (failure === undefined || event === undefined || another !== undefined || "after" in event.event) return
+    const { type, version, aggregateID, seq } = event.event
+    locate(failure, "in the projector of", { type: `${type}.${version}`, aggregateID, seq })
   }
 
   #truncate(alive: number): void {
     if (this.pending.length > alive) this.pending.length = alive
   }
+}
+
+function isSkipped(one: PendingEvent | Skipped): one is Skipped {
+  return "error" in one
+}
+
+function isEvent(one: PendingEvent | Skipped): one is PendingEvent {
+  return !isSkipped(one)
 }
 
 /**

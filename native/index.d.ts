@@ -135,6 +135,8 @@ export interface NativeDefinition {
   validate: boolean
   /** Data of this version goes through JavaScript before its projector. */
   upcast: boolean
+  /** What its SQL projector did is taken back where a constraint refuses it, and the event is recorded all the same. */
+  skips: boolean
   /** The names that lead to the key by which it is compacted; none: it is not. */
   compactPath: Array<string>
   /** Types whose events end every key's life. */
@@ -187,6 +189,15 @@ export declare function owner(handle: Handle, aggregateId: string): [owner: stri
 
 /** Prepares exactly one statement. */
 export declare function prepare(handle: Handle, sql: string): [statement: Statement, reader: boolean, readonly: boolean, parameters: (string | null)[]]
+
+/** Opens the savepoint of a JavaScript projector whose definition skips. */
+export declare function projectorBegin(handle: Handle): void
+
+/**
+ * Ends it. Answers the pending index of what is to be told of what was taken back; −1 where it was kept, or where SQLite
+ * has ended the whole transaction.
+ */
+export declare function projectorEnd(handle: Handle, keep: boolean): number
 
 /** A page of one aggregate's events; `before` −1 for none. */
 export declare function read(handle: Handle, aggregateId: string, after: number, before: number, limit: number, descending: boolean): EventPage
@@ -267,6 +278,12 @@ export declare function statementRun(handle: Handle, statement: Statement, param
 
 /** What the files and the log hold, as JSON text. */
 export declare function stats(handle: Handle, largest: number, aggregates: number): string
+
+/**
+ * What the SQL projectors of the last `run`, `remove` or `replayApply` skipped: the pending index of the first, then four
+ * flat values each: index of the item, and code, message and fields (JSON text) of the error.
+ */
+export declare function takeSkipped(handle: Handle): [pendingIndex: number, ...(number | string)[]]
 
 /** Ends the calls, without waiting for the thread; again is nothing. */
 export declare function unwatch(watch: Watch): void

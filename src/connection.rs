@@ -12,7 +12,7 @@ use rusqlite::hooks::{AuthContext, Authorization};
 use rusqlite::{CachedStatement, Connection as Sqlite, OpenFlags, TransactionBehavior};
 
 use self::effects::observe;
-pub use self::effects::{Control, Effects};
+pub use self::effects::{Change, Control, Effects, Written};
 use crate::error::{Error, Result};
 use crate::limits::{JOURNAL_SIZE_LIMIT, PAGE_CACHE_KIB, STATEMENT_CACHE};
 use crate::schema;

@@ -81,6 +81,8 @@ pub(crate) struct Core {
     pub(crate) committed: i64,
     /// Bytes recorded since the last commit; what was taken back counts, too.
     pub(crate) recorded_bytes: u64,
+    /// What SQL projectors did not do since it was last asked, with the indices of the items of a replay.
+    pub(crate) skipped: Vec<(usize, Error)>,
     pub(crate) connection: Connection,
 }
 
@@ -103,6 +105,7 @@ impl Core {
             max_event_bytes,
             committed: 0,
             recorded_bytes: 0,
+            skipped: Vec::new(),
             connection,
         }
     }
@@ -260,7 +263,14 @@ impl Core {
             }
         };
         if steps.commit || (steps.begin && matches!(ran, Ran::Repeated(_))) {
-            self.commit()?;
+            let committed = self.commit();
+            if let (Err(error), Ran::Recorded(recorded)) = (&committed, &ran)
+                && error.is_constraint()
+            {
+                let definition = self.definitions.get(event.definition)?;
+                return Err(project::located(error.clone(), definition, &run::as_stored(definition, event, recorded)));
+            }
+            committed?;
         }
         Ok(ran)
     }
@@ -294,7 +304,8 @@ impl Core {
         recorded.pending = self.transactions.add_pending(1);
         if steps.project {
             let stored = run::as_stored(definition, event, &recorded);
-            project::project(&self.connection, &mut self.transactions, definition, &stored)?;
+            let skipped = project::project(&self.connection, &mut self.transactions, definition, &stored)?;
+            self.skipped = skipped.into_iter().map(|error| (0, error)).collect();
         }
         self.transactions.projecting = steps.projecting;
         Ok(Ran::Recorded(recorded))
@@ -343,7 +354,8 @@ impl Core {
         recorded.pending = self.transactions.add_pending(1);
         if let Some((definition, event)) = event {
             let stored = run::as_stored(definition, event, &recorded);
-            project::project(&self.connection, &mut self.transactions, definition, &stored)?;
+            let skipped = project::project(&self.connection, &mut self.transactions, definition, &stored)?;
+            self.skipped = skipped.into_iter().map(|error| (0, error)).collect();
             self.transactions.projecting = matches!(definition.projector, project::Projector::JavaScript);
         }
         Ok(Some(recorded))

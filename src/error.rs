@@ -96,9 +96,12 @@ pub enum Error {
     /// SQLite refused.
     #[error("{message}")]
     Sqlite { message: String, sqlite_code: String },
-    /// SQLite refused a statement of a SQL projector.
-    #[error("{message}: in the SQL projector of {type_name} (aggregate \"{aggregate_id}\", seq {seq})")]
-    Projection { message: String, sqlite_code: String, type_name: String, aggregate_id: String, seq: i64 },
+    /// A constraint of the caller's tables failed.
+    #[error("{message}")]
+    Constraint { message: String, sqlite_code: String, table: Option<String>, constraint: Option<String> },
+    /// SQLite refused a statement of a SQL projector, or the commit of what one did.
+    #[error("{failure}: in the SQL projector of {type_name} (aggregate \"{aggregate_id}\", seq {seq})")]
+    Projection { failure: Box<Error>, type_name: String, aggregate_id: String, seq: i64 },
     /// A panic in the core; the store answers nothing any more.
     #[error("An internal failure poisoned this store; close it and open it again: {0}")]
     Poisoned(String),
@@ -132,9 +135,11 @@ impl Error {
             Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
             Error::ForeignSchema { .. } | Error::NotAdoptable { .. } => "ERR_FOREIGN_SCHEMA",
             Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
-            Error::Pack(_) | Error::Sqlite { .. } | Error::TransactionLost { .. } | Error::Projection { .. } => {
-                "ERR_SQLITE"
-            }
+            Error::Pack(_)
+            | Error::Sqlite { .. }
+            | Error::Constraint { .. }
+            | Error::TransactionLost { .. }
+            | Error::Projection { .. } => "ERR_SQLITE",
             Error::Poisoned(_) => "ERR_POISONED",
         }
     }
@@ -169,9 +174,18 @@ impl Error {
             Error::NoProjector { type_name, aggregate_id, seq, index } => {
                 json!({"type": type_name, "aggregateID": aggregate_id, "seq": seq, "index": index})
             }
-            Error::Projection { sqlite_code, type_name, aggregate_id, seq, .. } => json!({
-                "sqliteCode": sqlite_code, "type": type_name, "aggregateID": aggregate_id, "seq": seq,
-            }),
+            Error::Projection { failure, type_name, aggregate_id, seq } => {
+                let mut fields = failure.fields();
+                fields.extend([
+                    ("type".to_owned(), json!(type_name)),
+                    ("aggregateID".to_owned(), json!(aggregate_id)),
+                    ("seq".to_owned(), json!(seq)),
+                ]);
+                Value::Object(fields)
+            }
+            Error::Constraint { sqlite_code, table, constraint, .. } => {
+                json!({"sqliteCode": sqlite_code, "table": table, "constraint": constraint})
+            }
             Error::CorruptSegment { aggregate_id, first, last, .. } => {
                 json!({"aggregateID": aggregate_id, "first": first, "last": last})
             }
@@ -196,6 +210,25 @@ impl Error {
     /// Whether some events are not what Syncline writes, while the file around them is sound.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Corrupt(_) | Error::CorruptSegment { .. })
+    }
+
+    /// Whether a constraint of the caller's tables failed, in a projector or outside.
+    pub fn is_constraint(&self) -> bool {
+        match self {
+            Error::Projection { failure, .. } => failure.is_constraint(),
+            other => matches!(other, Error::Constraint { .. }),
+        }
+    }
+
+    /// SQLite's own name of what it refused, where it was SQLite.
+    pub fn sqlite_code(&self) -> Option<&str> {
+        match self {
+            Error::Sqlite { sqlite_code, .. }
+            | Error::Constraint { sqlite_code, .. }
+            | Error::TransactionLost { sqlite_code, .. } => Some(sqlite_code),
+            Error::Projection { failure, .. } => failure.sqlite_code(),
+            _ => None,
+        }
     }
 
     /// Whether somebody else's lock was in the way, so that trying again can help.
@@ -230,6 +263,14 @@ impl From<rusqlite::Error> for Error {
             ErrorCode::ReadOnly => Error::Readonly(message),
             ErrorCode::DatabaseCorrupt => Error::Malformed(message),
             ErrorCode::NotADatabase => Error::NotADatabase { path: String::new(), message },
+            ErrorCode::ConstraintViolation => {
+                let sqlite_code = sqlite_code_name(failure.extended_code);
+                let named = ["constraint failed: ", " column "];
+                let constraint = named.iter().find_map(|before| Some(message.split_once(before)?.1.to_owned()));
+                // What a trigger says is the program's own text.
+                let constraint = constraint.filter(|_| sqlite_code != "SQLITE_CONSTRAINT_TRIGGER");
+                Error::Constraint { message, sqlite_code, table: None, constraint }
+            }
             _ => Error::Sqlite { message, sqlite_code: sqlite_code_name(failure.extended_code) },
         }
     }

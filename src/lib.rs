@@ -21,6 +21,8 @@ pub mod connection;
 pub mod schema;
 mod wal;
 
+mod constraint;
+
 pub mod tables;
 pub mod transaction;
 

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 
 use crate::compact::{Rule, Rules};
 use crate::connection::Connection;
+use crate::constraint;
 use crate::dedupe;
 use crate::error::{Error, Result};
 use crate::event::StoredEvent;
@@ -40,6 +41,8 @@ pub struct Definition {
     pub validate: bool,
     /// Data of this version goes through JavaScript before its projector.
     pub upcast: bool,
+    /// Where a constraint refuses what its projector does, that is taken back, and the event is recorded all the same.
+    pub skips: bool,
     /// Which of its events later ones supersede.
     pub compact: Option<Rule>,
     /// Which of its events say nothing new.
@@ -51,8 +54,9 @@ impl Definition {
     pub fn new(name: String, aggregate: String, projector: Projector) -> Self {
         let quoted = serde_json::Value::from(aggregate.as_str()).to_string();
         let aggregate_key = quoted[1..quoted.len() - 1].to_owned();
+        let (validate, upcast, skips) = (false, false, false);
         let (compact, dedupe) = (None, None);
-        Definition { name, aggregate, aggregate_key, projector, validate: false, upcast: false, compact, dedupe }
+        Definition { name, aggregate, aggregate_key, projector, validate, upcast, skips, compact, dedupe }
     }
 
     /// The type without its version.
@@ -150,13 +154,16 @@ impl SqlProjector {
                 self.parameters.get_or_init(|| parameters)
             }
         };
-        let mut statement = connection.cached(&self.sql)?;
-        for (index, parameter) in parameters.iter().enumerate() {
-            statement.raw_bind_parameter(index + 1, parameter.of(definition, event))?;
-        }
-        let mut rows = statement.raw_query();
-        while rows.next()?.is_some() {}
-        Ok(())
+        let mut step = || -> Result<()> {
+            let mut statement = connection.cached(&self.sql)?;
+            for (index, parameter) in parameters.iter().enumerate() {
+                statement.raw_bind_parameter(index + 1, parameter.of(definition, event))?;
+            }
+            let mut rows = statement.raw_query();
+            while rows.next()?.is_some() {}
+            Ok(())
+        };
+        step().map_err(|error| constraint::explain(connection, &self.sql, error, Some(&mut step)))
     }
 
     fn check(&self, connection: &Connection, transactions: &Transactions) -> Result<Vec<Parameter>> {
@@ -219,32 +226,51 @@ impl ToSql for Bound<'_> {
     }
 }
 
-/// Runs the SQL projector of an event; for any other kind there is nothing to do here. A failure names the event.
+/// Runs the SQL projector of an event; for any other kind there is nothing to do here. A failure names the event. `Some`:
+/// a constraint refused it, what it did is taken back, and the definition says that the event is recorded all the same.
 pub fn project(
     connection: &Connection,
     transactions: &mut Transactions,
     definition: &Definition,
     event: &StoredEvent<'_>,
-) -> Result<()> {
+) -> Result<Option<Error>> {
     let Projector::Sql(statements) = &definition.projector else {
-        return Ok(());
+        return Ok(None);
     };
+    if definition.skips {
+        transactions.begin_projector(connection)?;
+    }
     transactions.projecting = true;
     let done = statements.iter().try_for_each(|statement| statement.run(connection, transactions, definition, event));
     transactions.projecting = false;
-    let Err(error) = done else { return Ok(()) };
+    let Err(error) = done else {
+        if definition.skips {
+            transactions.keep_projector(connection)?;
+        }
+        return Ok(None);
+    };
     transactions.notice(connection, Some(&error));
-    Err(match error {
-        Error::Sqlite { message, sqlite_code } => Error::Projection {
-            message,
-            sqlite_code,
-            type_name: definition.name.clone(),
-            aggregate_id: event.aggregate_id.to_owned(),
-            seq: event.seq,
-        },
+    let error = match error {
         Error::InvalidArgument(message) => {
             Error::InvalidArgument(format!("{message}: in the SQL projector of {}", definition.name))
         }
-        other => other,
-    })
+        other => located(other, definition, event),
+    };
+    if definition.skips && error.is_constraint() && transactions.undo_projector(connection) {
+        return Ok(Some(error));
+    }
+    Err(error)
+}
+
+/// What SQLite refused because of one event.
+pub fn located(error: Error, definition: &Definition, event: &StoredEvent<'_>) -> Error {
+    if !matches!(error, Error::Sqlite { .. } | Error::Constraint { .. }) {
+        return error;
+    }
+    Error::Projection {
+        failure: Box::new(error),
+        type_name: definition.name.clone(),
+        aggregate_id: event.aggregate_id.to_owned(),
+        seq: event.seq,
+    }
 }

@@ -30,6 +30,8 @@ pub struct Batch {
     by_id: FxHashMap<Box<str>, usize>,
     next_position: Option<i64>,
     max_event_bytes: usize,
+    /// What SQL projectors did not do, by the indices of the items.
+    pub(crate) skipped: Vec<(usize, Error)>,
 }
 
 /// How one aggregate stands within the batch. Its sequence row is written once, at the end.
@@ -80,6 +82,7 @@ impl Batch {
             by_id: FxHashMap::default(),
             next_position: None,
             max_event_bytes,
+            skipped: Vec::new(),
         };
         for index in 0..batch.items.len() {
             let aggregate_id = aggregate_of(&batch.items[index]);

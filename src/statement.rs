@@ -8,6 +8,7 @@ use rusqlite::types::Value;
 use rusqlite::{Batch, Row, Statement};
 
 use crate::connection::{Connection, Effects};
+use crate::constraint;
 use crate::error::{Error, Result};
 use crate::transaction::Transactions;
 
@@ -118,6 +119,13 @@ pub(crate) fn bind(statement: &mut Statement<'_>, values: &[Value]) -> Result<()
     Ok(())
 }
 
+/// Runs a statement whose parameters are bound to its end.
+fn exhaust(statement: &mut Statement<'_>) -> Result<()> {
+    let mut rows = statement.raw_query();
+    while rows.next()?.is_some() {}
+    Ok(())
+}
+
 /// Runs a statement and hands over its rows until `visit` says `false`. `true` where rows were taken back by it.
 pub(crate) fn execute(
     connection: &Connection,
@@ -145,7 +153,14 @@ pub(crate) fn execute(
         }
         Ok(())
     };
-    let stepped = step();
+    let stepped = step().map_err(|error| {
+        let mut again = || {
+            let mut statement = connection.cached(&prepared.sql)?;
+            bind(&mut statement, values)?;
+            exhaust(&mut statement)
+        };
+        constraint::explain(connection, &prepared.sql, error, Some(&mut again))
+    });
     transactions.notice(connection, stepped.as_ref().err());
     stepped?;
     Ok(control.is_some_and(|control| transactions.follow(control)))
@@ -162,12 +177,10 @@ pub(crate) fn execute_all(connection: &Connection, transactions: &mut Transactio
             return Ok(taken_back);
         };
         transactions.check(effects.control.as_ref(), effects.touches_log)?;
-        let mut step = || -> Result<()> {
-            let mut rows = statement.raw_query();
-            while rows.next()?.is_some() {}
-            Ok(())
-        };
-        let stepped = step();
+        let stepped = exhaust(&mut statement).map_err(|error| match statement.expanded_sql() {
+            Some(sql) => constraint::explain(connection, &sql, error, Some(&mut || exhaust(&mut statement))),
+            None => error,
+        });
         drop(statement);
         transactions.notice(connection, stepped.as_ref().err());
         stepped?;

@@ -17,6 +17,7 @@ use rusqlite::types::{Value, ValueRef};
 
 use crate::checkpoint::Checkpointer;
 use crate::connection::{Connection, OpenOptions};
+use crate::constraint;
 use crate::core::{Core, Stamped, Steps, busy};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
@@ -265,12 +266,41 @@ impl Store {
             };
             let applied = batch.apply(&mut target, range, authority, collect);
             let applied = core.noticed(applied)?;
+            core.skipped = std::mem::take(&mut batch.skipped);
             let count = if collect { applied.events.len() as u32 } else { 0 };
             let before = core.transactions.add_pending(count);
             core.recorded_bytes += applied.bytes;
             core.transactions.took(applied.positions.0, applied.positions.1);
             core.transactions.projecting = !applied.events.is_empty();
             Ok((applied, before))
+        })
+    }
+
+    /// Opens the savepoint of a JavaScript projector whose definition skips.
+    pub fn begin_projector(&self) -> Result<()> {
+        self.with(|core| core.transactions.begin_projector(&core.connection))
+    }
+
+    /// Ends it. Taken back, that is one more thing to be told after the commit: answers how many wait before it, or −1
+    /// where SQLite has taken back the whole transaction.
+    pub fn end_projector(&self, keep: bool) -> Result<i64> {
+        self.with(|core| {
+            if keep {
+                return core.transactions.keep_projector(&core.connection).map(|()| -1);
+            }
+            // A statement that is still open would keep giving rows that are taken back.
+            core.cursors.clear();
+            let undone = core.transactions.undo_projector(&core.connection);
+            Ok(if undone { core.transactions.add_pending(1).into() } else { -1 })
+        })
+    }
+
+    /// What the SQL projectors of the last call did not do, by the indices of a replay's items, and how many things
+    /// wait before the first of these to be told.
+    pub fn take_skipped(&self) -> Result<(u32, Vec<(usize, Error)>)> {
+        self.with(|core| {
+            let skipped = std::mem::take(&mut core.skipped);
+            Ok((core.transactions.add_pending(skipped.len() as u32), skipped))
         })
     }
 
@@ -418,7 +448,8 @@ impl Store {
             let Some((prepared, open)) = core.cursors.get_mut(&cursor) else {
                 return Err(Error::Closed("iterator"));
             };
-            let stepped = open.next(prepared, visit);
+            let explained = |error| constraint::explain(&core.connection, &prepared.sql, error, None);
+            let stepped = open.next(prepared, visit).map_err(explained);
             core.transactions.notice(&core.connection, stepped.as_ref().err());
             if !matches!(stepped, Ok(true)) {
                 core.cursors.remove(&cursor);

@@ -3,6 +3,7 @@
 //! takes back their notifications too. Undone unless committed: `rollback` never fails.
 
 use crate::connection::{Connection, Control};
+use crate::constraint;
 use crate::error::{Error, Result};
 
 /// How a root transaction begins.
@@ -151,10 +152,39 @@ impl Transactions {
                 Ok(pending)
             }
             Err(error) => {
+                let error = constraint::explain_commit(connection, error);
                 self.rollback(connection);
                 Err(error)
             }
         }
+    }
+
+    /// Opens the savepoint of one projector. It is no frame: inside it nothing can be begun, recorded or divided.
+    pub fn begin_projector(&self, connection: &Connection) -> Result<()> {
+        self.check_not_lost()?;
+        connection.cached("SAVEPOINT syncline_projector")?.raw_execute()?;
+        Ok(())
+    }
+
+    /// Keeps what the projector did. `ERR_SQLITE` where SQLite has ended the transaction meanwhile.
+    pub fn keep_projector(&self, connection: &Connection) -> Result<()> {
+        self.check_not_lost()?;
+        connection.cached("RELEASE syncline_projector")?.raw_execute()?;
+        Ok(())
+    }
+
+    /// Takes back what the projector did, and nothing before it. `false` where the whole transaction is lost.
+    pub fn undo_projector(&mut self, connection: &Connection) -> bool {
+        if self.lost.is_some() {
+            return false;
+        }
+        let undone = connection.sqlite().execute_batch("ROLLBACK TO syncline_projector; RELEASE syncline_projector");
+        if let Err(error) = undone {
+            // Half a rollback must not be committed: the whole transaction goes.
+            let _ = connection.sqlite().execute_batch("ROLLBACK");
+            self.lose(&error.into());
+        }
+        self.lost.is_none()
     }
 
     /// Ends the innermost frame that `begin` opened, taking back all of it. Answers how many events are still pending.
@@ -276,10 +306,7 @@ impl Transactions {
     }
 
     fn lose(&mut self, cause: &Error) {
-        let sqlite_code = match cause {
-            Error::Sqlite { sqlite_code, .. } | Error::Projection { sqlite_code, .. } => sqlite_code.clone(),
-            _ => "SQLITE_ABORT".to_owned(),
-        };
+        let sqlite_code = cause.sqlite_code().unwrap_or("SQLITE_ABORT").to_owned();
         self.lost = Some(Lost { message: cause.to_string(), sqlite_code });
     }
 

@@ -45,6 +45,23 @@ const projectors = [
   }),
   project(Renamed, sql`UPDATE t SET name = :data ->> '$.name' WHERE id = :aggregateID`),
 ]
+// What becomes of an event that a constraint refuses is said with its projector; the store hears of what is skipped.
+project(Created, (tx, data) => void tx.prepare("").run(data.n), { onConstraint: "skip" })
+project(Renamed, [sql`SELECT 1`], { onConstraint: "throw" })
+// @ts-expect-error: no such choice
+project(Renamed, sql`SELECT 1`, { onConstraint: "ignore" })
+// @ts-expect-error: no such option
+project(Renamed, sql`SELECT 1`, { onConflict: "skip" })
+// @ts-expect-error: async, with options as well
+project(Created, async () => {}, { onConstraint: "skip" })
+export const hearing: OpenOptions = {
+  onSkipped: (error, event) => {
+    type _Error = Expect<Equal<typeof error, SyncError>>
+    type _Event = Expect<Equal<typeof event, Event>>
+    const named: (string | undefined)[] = [error.table, error.constraint, error.type, error.aggregateID]
+    return void [named, event.seq]
+  },
+}
 // @ts-expect-error: values cannot be interpolated
 sql`SELECT ${1}`
 // @ts-expect-error: a string is no statement

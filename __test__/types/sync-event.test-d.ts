@@ -33,6 +33,10 @@ const pair = SyncEvent.project(Renamed, (tx, data, event) => {
 })
 // @ts-expect-error async
 SyncEvent.project(Renamed, async () => {})
+const skipping = SyncEvent.project(Renamed, (tx, data) => void tx.prepare(data.title), { onConstraint: "skip" })
+SyncEvent.openOptions({ projectors: [skipping] })
+// @ts-expect-error no such choice
+SyncEvent.project(Renamed, () => {}, { onConstraint: "ignore" })
 const drizzled = SyncEvent.project(Renamed, (tx: SynclineDatabase, data) => void [tx.$client, data.title])
 
 SyncEvent.init({ path: ":memory:", projectors: [pair], convertEvent: (_type, data) => ({ info: data }) })

@@ -61,6 +61,8 @@ pub struct NativeDefinition {
     pub validate: bool,
     /// Data of this version goes through JavaScript before its projector.
     pub upcast: bool,
+    /// What its SQL projector did is taken back where a constraint refuses it, and the event is recorded all the same.
+    pub skips: bool,
     /// The names that lead to the key by which it is compacted; none: it is not.
     pub compact_path: Vec<String>,
     /// Types whose events end every key's life.
@@ -125,7 +127,8 @@ pub fn register(
             });
             let rule = compact.clone().zip(native.dedupe);
             let dedupe = rule.map(|(of, ignored)| dedupe::Rule { of, ignored });
-            Definition { validate: native.validate, upcast: native.upcast, compact, dedupe, ..definition }
+            let NativeDefinition { validate, upcast, skips, .. } = native;
+            Definition { validate, upcast, skips, compact, dedupe, ..definition }
         })
         .collect();
     handle.register(definitions).or_throw(env)
@@ -216,6 +219,38 @@ pub fn run(
             maker.text_or_null(repeated.metadata.as_deref()),
         ]),
     })
+}
+
+/// Opens the savepoint of a JavaScript projector whose definition skips.
+#[napi(catch_unwind)]
+pub fn projector_begin(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<()> {
+    handle.begin_projector().or_throw(env)
+}
+
+/// Ends it. Answers the pending index of what is to be told of what was taken back; −1 where it was kept, or where SQLite
+/// has ended the whole transaction.
+#[napi(catch_unwind)]
+pub fn projector_end(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, keep: bool) -> napi::Result<f64> {
+    Ok(handle.end_projector(keep).or_throw(env)? as f64)
+}
+
+/// What the SQL projectors of the last `run`, `remove` or `replayApply` skipped: the pending index of the first, then four
+/// flat values each: index of the item, and code, message and fields (JSON text) of the error.
+#[napi(catch_unwind, ts_return_type = "[pendingIndex: number, ...(number | string)[]]")]
+pub fn take_skipped(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<Raw> {
+    let (pending, skipped) = handle.take_skipped().or_throw(env)?;
+    let maker = Maker::new(env);
+    let mut values = vec![maker.integer(pending.into())];
+    for (index, error) in &skipped {
+        let fields = serde_json::Value::Object(error.fields()).to_string();
+        values.extend([
+            maker.integer(*index as i64),
+            maker.text(error.code().as_bytes()),
+            maker.text(error.to_string().as_bytes()),
+            maker.text(fields.as_bytes()),
+        ]);
+    }
+    Ok(maker.array(&values))
 }
 
 /// Removes an aggregate inside the open transaction; `definition` −1 for no deletion event. Answers as `run` does.

@@ -32,6 +32,32 @@ pub struct Effects {
     pub control: Option<Control>,
     /// It reads or writes Syncline's own tables.
     pub touches_log: bool,
+    /// What it writes, where that is asked.
+    written: Option<Box<Written>>,
+}
+
+/// What a statement writes and calls, its triggers and the actions of foreign keys included.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The changes of rows that it may make.
+    pub changes: Vec<Change>,
+    /// The functions that it may call.
+    pub functions: Vec<String>,
+    /// It may be an INSERT OR REPLACE, of which the authorizer is not told what it deletes.
+    pub replaces: bool,
+}
+
+/// One kind of change of a table's rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// `main`, `temp`, or the name of an attached one.
+    pub database: String,
+    /// The table.
+    pub table: String,
+    /// The column that an UPDATE sets; `None` for an INSERT or a DELETE.
+    pub column: Option<String>,
+    /// It is an INSERT.
+    pub insert: bool,
 }
 
 impl Connection {
@@ -49,6 +75,16 @@ impl Connection {
         }
     }
 
+    /// What one statement writes.
+    pub fn written(&self, sql: &str) -> Result<Written> {
+        *self.observed.lock() = Effects { written: Some(Box::default()), ..Effects::default() };
+        let prepared = self.sqlite.prepare(sql);
+        let effects = std::mem::take(&mut *self.observed.lock());
+        prepared?;
+        let replaces = sql.to_ascii_lowercase().contains("replace");
+        Ok(Written { replaces, ..effects.written.map(|written| *written).unwrap_or_default() })
+    }
+
     /// The next statement of a batch, with what it does.
     pub fn next_of<'c>(&'c self, batch: &mut Batch<'c, '_>) -> Result<(Option<rusqlite::Statement<'c>>, Effects)> {
         *self.observed.lock() = Effects::default();
@@ -64,6 +100,9 @@ impl Connection {
 
 /// Notes one thing that a statement does, as SQLite prepares it.
 pub(super) fn observe(effects: &mut Effects, context: &AuthContext<'_>) {
+    if let Some(written) = &mut effects.written {
+        written.note(context);
+    }
     let touched = match context.action {
         AuthAction::Transaction { operation } => {
             effects.control = Some(match operation {
@@ -93,4 +132,18 @@ pub(super) fn observe(effects: &mut Effects, context: &AuthContext<'_>) {
     };
     let in_main = context.database_name.is_none_or(|name| name == "main");
     effects.touches_log |= in_main && schema::is_ours(touched);
+}
+
+impl Written {
+    fn note(&mut self, context: &AuthContext<'_>) {
+        let (table, column, insert) = match context.action {
+            AuthAction::Insert { table_name } => (table_name, None, true),
+            AuthAction::Update { table_name, column_name } => (table_name, Some(column_name.to_owned()), false),
+            AuthAction::Delete { table_name } => (table_name, None, false),
+            AuthAction::Function { function_name } => return self.functions.push(function_name.to_owned()),
+            _ => return,
+        };
+        let database = context.database_name.unwrap_or("main").to_owned();
+        self.changes.push(Change { database, table: table.to_owned(), column, insert });
+    }
 }

@@ -92,6 +92,7 @@ impl Batch {
         collect: bool,
     ) -> Result<Applied> {
         let mut applied = Applied { stop: range.end, ..Applied::default() };
+        self.skipped.clear();
         let mut javascript_waits = false;
         for index in range {
             let verdict = match self.judge(target, index, authority) {
@@ -247,7 +248,8 @@ impl Batch {
             data: self.projected.get(&index).map_or(event.data.of(&self.source), |text| text),
             ..event.as_stored(&self.source, position)
         };
-        project::project(connection, target.transactions, definition, &seen)?;
+        let skipped = project::project(connection, target.transactions, definition, &seen)?;
+        self.skipped.extend(skipped.map(|error| (index, error)));
         Ok(position)
     }
 
