@@ -55,17 +55,23 @@ pub enum Error {
     #[error("{0}")]
     InTransaction(&'static str),
     /// SQLite ended the transaction by itself; nothing of it was kept.
-    #[error("SQLite rolled the transaction back by itself, and no statement runs until it has ended: {message}")]
-    TransactionLost { message: String, sqlite_code: String },
+    #[error("SQLite rolled the transaction back by itself, and no statement runs until it has ended: {cause}")]
+    TransactionLost { cause: Box<Error> },
     /// The lock was not to be had in time, or the connection is in the middle of a query.
     #[error("{message}")]
-    Busy { message: String, waited: Option<u64> },
+    Busy { message: String, waited: Option<u64>, sqlite_code: Option<String> },
     /// The store, statement or iterator was closed.
     #[error("The {0} is closed")]
     Closed(&'static str),
     /// A write through a read-only connection or file.
+    #[error("{message}")]
+    Readonly { message: String, sqlite_code: String },
+    /// There is no room for what would be written.
+    #[error("{message}")]
+    DiskFull { message: String, sqlite_code: String },
+    /// The open file is no longer at its path.
     #[error("{0}")]
-    Readonly(String),
+    FileGone(String),
     /// The file is something else than a SQLite database.
     #[error("\"{path}\" is not a database: {message}")]
     NotADatabase { path: String, message: String },
@@ -73,8 +79,8 @@ pub enum Error {
     #[error("{0}")]
     Corrupt(String),
     /// SQLite says that the file is damaged.
-    #[error("{0}")]
-    Malformed(String),
+    #[error("{message}")]
+    Malformed { message: String, sqlite_code: String },
     /// Compression failed, for want of memory.
     #[error("Events cannot be packed: {0}")]
     Pack(String),
@@ -93,9 +99,12 @@ pub enum Error {
     /// A wrong argument.
     #[error("{0}")]
     InvalidArgument(String),
-    /// SQLite refused.
+    /// SQLite refused. Where it was the file system, the connection knows more: `Connection::explained`.
     #[error("{message}")]
     Sqlite { message: String, sqlite_code: String },
+    /// The file system refused, for a reason that the message names.
+    #[error("{message}")]
+    File { message: String, sqlite_code: String },
     /// SQLite refused a statement of a SQL projector.
     #[error("{message}: in the SQL projector of {type_name} (aggregate \"{aggregate_id}\", seq {seq})")]
     Projection { message: String, sqlite_code: String, type_name: String, aggregate_id: String, seq: i64 },
@@ -126,15 +135,20 @@ impl Error {
             Error::InTransaction(_) => "ERR_IN_TRANSACTION",
             Error::Busy { .. } => "ERR_BUSY",
             Error::Closed(_) => "ERR_CLOSED",
-            Error::Readonly(_) => "ERR_READONLY",
+            Error::Readonly { .. } => "ERR_READONLY",
+            Error::DiskFull { .. } => "ERR_DISK_FULL",
+            Error::FileGone(_) => "ERR_FILE_GONE",
             Error::NotADatabase { .. } => "ERR_NOT_A_DATABASE",
-            Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::Malformed(_) => "ERR_CORRUPT",
+            Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::Malformed { .. } => "ERR_CORRUPT",
             Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
             Error::ForeignSchema { .. } | Error::NotAdoptable { .. } => "ERR_FOREIGN_SCHEMA",
             Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
-            Error::Pack(_) | Error::Sqlite { .. } | Error::TransactionLost { .. } | Error::Projection { .. } => {
-                "ERR_SQLITE"
-            }
+            Error::TransactionLost { cause } if matches!(**cause, Error::DiskFull { .. }) => "ERR_DISK_FULL",
+            Error::Pack(_)
+            | Error::Sqlite { .. }
+            | Error::File { .. }
+            | Error::TransactionLost { .. }
+            | Error::Projection { .. } => "ERR_SQLITE",
             Error::Poisoned(_) => "ERR_POISONED",
         }
     }
@@ -175,11 +189,18 @@ impl Error {
             Error::CorruptSegment { aggregate_id, first, last, .. } => {
                 json!({"aggregateID": aggregate_id, "first": first, "last": last})
             }
-            Error::Busy { waited, .. } => json!({"waited": waited}),
+            Error::Busy { waited, sqlite_code, .. } => json!({"waited": waited, "sqliteCode": sqlite_code}),
+            Error::NotADatabase { .. } => json!({"sqliteCode": "SQLITE_NOTADB"}),
+            Error::FileGone(_) => json!({"sqliteCode": "SQLITE_READONLY_DBMOVED"}),
             Error::SchemaNewer { found, supported, .. } => json!({"expected": supported, "got": found}),
             Error::Pack(_) => json!({"sqliteCode": "SQLITE_NOMEM"}),
-            Error::Sqlite { sqlite_code, .. } | Error::TransactionLost { sqlite_code, .. } => {
-                json!({"sqliteCode": sqlite_code})
+            Error::Sqlite { sqlite_code, .. }
+            | Error::File { sqlite_code, .. }
+            | Error::Readonly { sqlite_code, .. }
+            | Error::DiskFull { sqlite_code, .. }
+            | Error::Malformed { sqlite_code, .. } => json!({"sqliteCode": sqlite_code}),
+            Error::TransactionLost { cause } => {
+                json!({"sqliteCode": cause.fields().remove("sqliteCode").unwrap_or_else(|| "SQLITE_ABORT".into())})
             }
             _ => json!({}),
         };
@@ -190,6 +211,14 @@ impl Error {
                 map
             }
             _ => Map::new(),
+        }
+    }
+
+    /// SQLite's own name of the error, where it is one of SQLite's.
+    pub fn sqlite_code(&self) -> Option<String> {
+        match self.fields().remove("sqliteCode") {
+            Some(Value::String(code)) => Some(code),
+            _ => None,
         }
     }
 
@@ -225,12 +254,12 @@ impl From<rusqlite::Error> for Error {
                 _ => Error::Sqlite { message, sqlite_code: "SQLITE_ERROR".to_owned() },
             };
         };
+        let sqlite_code = sqlite_code_name(failure.extended_code);
         match failure.code {
-            ErrorCode::DatabaseBusy => Error::Busy { message, waited: None },
-            ErrorCode::ReadOnly => Error::Readonly(message),
-            ErrorCode::DatabaseCorrupt => Error::Malformed(message),
+            ErrorCode::DatabaseBusy => Error::Busy { message, waited: None, sqlite_code: Some(sqlite_code) },
+            ErrorCode::DatabaseCorrupt => Error::Malformed { message, sqlite_code },
             ErrorCode::NotADatabase => Error::NotADatabase { path: String::new(), message },
-            _ => Error::Sqlite { message, sqlite_code: sqlite_code_name(failure.extended_code) },
+            _ => Error::Sqlite { message, sqlite_code },
         }
     }
 }
@@ -318,6 +347,12 @@ pub fn sqlite_code_name(code: i32) -> String {
         (10, 32) => "DATA",
         (10, 33) => "CORRUPTFS",
         (10, 34) => "IN_PAGE",
+        (8, 1) => "RECOVERY",
+        (8, 2) => "CANTLOCK",
+        (8, 3) => "ROLLBACK",
+        (8, 4) => "DBMOVED",
+        (8, 5) => "CANTINIT",
+        (8, 6) => "DIRECTORY",
         (5, 1) => "RECOVERY",
         (5, 2) => "SNAPSHOT",
         (14, 1) => "NOTEMPDIR",

@@ -9,7 +9,7 @@ use rusqlite::{Batch, Row, Statement};
 
 use crate::connection::{Connection, Effects};
 use crate::error::{Error, Result};
-use crate::transaction::Transactions;
+use crate::transaction::{State, Transactions};
 
 /// A statement that has been prepared once and checked to be one.
 pub struct Prepared {
@@ -162,6 +162,9 @@ pub(crate) fn execute_all(connection: &Connection, transactions: &mut Transactio
             return Ok(taken_back);
         };
         transactions.check(effects.control.as_ref(), effects.touches_log)?;
+        if !statement.readonly() && transactions.state() == State::Autocommit {
+            connection.check_at_begin()?;
+        }
         let mut step = || -> Result<()> {
             let mut rows = statement.raw_query();
             while rows.next()?.is_some() {}
