@@ -173,7 +173,7 @@ describe("rule 11: SQLite ends the transaction by itself", () => {
     store.run(given.Written, { noteID: "n" })
     const pages = store.db.pragma("page_count", { simple: true })
     store.db.pragma(`max_page_count = ${pages + 2}`)
-    const full = coded("ERR_SQLITE", /full/, { sqliteCode: "SQLITE_FULL" })
+    const full = coded("ERR_DISK_FULL", /full/, { sqliteCode: "SQLITE_FULL" })
     const text = "x".repeat(100_000)
     refused(store, () => store.run(given.Written, { noteID: "n", text }), full)
     refused(store, () => store.run(given.Tagged, { noteID: "n", tag: text }), full)

@@ -264,7 +264,7 @@ describe("a backup that does not come to its end leaves nothing", () => {
     `
     const limited = `trap '' XFSZ; ulimit -f 1024; exec "$0" -e "$1"`
     const { stderr, status } = spawnSync("sh", ["-c", limited, process.execPath, program], { encoding: "utf8" })
-    assert.deepEqual([stderr.trim(), status], ["ERR_SQLITE", 0])
+    assert.deepEqual([stderr.trim(), status], ["ERR_DISK_FULL", 0])
     assert.deepEqual(left(folder), [])
   })
 

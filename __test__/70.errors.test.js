@@ -187,7 +187,7 @@ const cases = {
     () => notes().store.replayAll([written("a", 0), written("a", 2)]),
   ],
   ERR_BUSY: [
-    { waited: (ms) => ms >= 20, message: /locked.*waited \d+ ms/ },
+    { waited: (ms) => ms >= 20, sqliteCode: "SQLITE_BUSY", message: /locked.*waited \d+ ms/ },
     () => {
       const { store, path } = notes()
       const other = notes({ busyTimeout: 20, migrate: undefined }, path)
@@ -218,7 +218,7 @@ const cases = {
     },
   ],
   ERR_READONLY: [
-    { message: /opened read-only/ },
+    { sqliteCode: "SQLITE_READONLY", message: /opened read-only/ },
     () => {
       const { store, path } = notes()
       store.close()
@@ -226,12 +226,31 @@ const cases = {
       reader.store.run(reader.Written, { noteID: "a" })
     },
   ],
+  ERR_DISK_FULL: [
+    { sqliteCode: "SQLITE_FULL", message: /\.db": .*nothing of the transaction was stored.*Free some space/ },
+    () => {
+      const { store, Written } = notes()
+      store.db.pragma(`max_page_count = ${store.db.pragma("page_count", { simple: true })}`)
+      store.run(Written, { noteID: "a", text: "x".repeat(100_000) })
+    },
+  ],
+  ERR_FILE_GONE: [
+    {
+      sqliteCode: "SQLITE_READONLY_DBMOVED",
+      message: /\.db" is not there, but ".*\.db-wal" is.*Put the database back/,
+    },
+    () => {
+      const path = newPath()
+      writeFileSync(`${path}-wal`, Buffer.alloc(4096))
+      notes({}, path)
+    },
+  ],
   ERR_SQLITE: [
     { sqliteCode: "SQLITE_CONSTRAINT_NOTNULL", table: "note", constraint: "note.writes", message: /note\.writes/ },
     () => notes().store.db.exec("INSERT INTO note VALUES ('a', 'b', NULL)"),
   ],
   ERR_NOT_A_DATABASE: [
-    { message: /is not a database/ },
+    { sqliteCode: "SQLITE_NOTADB", message: /is not a database/ },
     () => {
       const path = newPath()
       writeFileSync(

@@ -36,6 +36,8 @@ export const errorCodes = {
   // The database
   ERR_CLOSED: "Open the store again; this one was closed.",
   ERR_READONLY: "Open the store without `readonly`, and check the file's permissions.",
+  ERR_DISK_FULL: "Free some space, or raise the limit that was met, and try again: what was committed before is safe.",
+  ERR_FILE_GONE: "Put the file back where it was, with its -wal, or close the store and open another.",
   ERR_SQLITE: "See `sqliteCode`: a statement of the caller, or the disk, failed.",
   ERR_NOT_A_DATABASE: "Check the path: the file there is something else.",
   ERR_CORRUPT: "Ask `verify` what is wrong; restore the file from a copy, or replay the log into a new one.",

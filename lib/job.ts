@@ -26,11 +26,12 @@ export async function runJob<Report>(
   options: JobOptions<Report>,
   until = Infinity,
 ): Promise<{ report: Report; complete: boolean }> {
-  const { transactions, handle, memory, busyTimeout } = context
+  const { transactions, handle, busyTimeout } = context
   const signal = checkSignal(options.signal)
   checkFunction("onProgress", options.onProgress)
   transactions.assertUsable(call)
   const job = begin()
+  const here = native.jobIsHere(job)
   try {
     let report: Report | undefined
     let busySince: number | undefined
@@ -39,9 +40,8 @@ export async function runJob<Report>(
       if (transactions.closed) throw new SyncError("ERR_CLOSED", `The store was closed during ${call}`)
       // One step at first, so that whoever watches, or may want to stop it, hears of it at once.
       const stretch = report === undefined ? 0 : STRETCH
-      const step = JSON.parse(
-        memory ? native.jobStepHere(handle, job, stretch) : await native.jobStep(job, stretch),
-      ) as { more: boolean; report: Report } | { code: ErrorCode; message: string; fields: ErrorFields }
+      const step = JSON.parse(here ? native.jobStepHere(handle, job, stretch) : await native.jobStep(job, stretch)) as
+        { more: boolean; report: Report } | { code: ErrorCode; message: string; fields: ErrorFields }
       if ("code" in step) {
         busySince ??= performance.now()
         const mayTryAgain = step.code === "ERR_BUSY" && performance.now() - busySince < busyTimeout
@@ -54,7 +54,7 @@ export async function runJob<Report>(
       options.onProgress?.(report)
       if (!step.more) return { report, complete: true }
       if (performance.now() >= until) return { report, complete: false }
-      if (memory) await setImmediate()
+      if (here) await setImmediate()
     }
   } finally {
     native.jobEnd(job)

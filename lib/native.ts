@@ -221,7 +221,9 @@ export interface Binding {
   verification(handle: Handle, repair: boolean): JobHandle
   /** `{more, report}` or `{code, message, fields}`, as JSON text. */
   jobStep(job: JobHandle, milliseconds: number): Promise<string>
-  /** The same for a job in memory. */
+  /** Whether its steps are those of `jobStepHere`: in memory, and for a backup of a file that is gone. */
+  jobIsHere(job: JobHandle): boolean
+  /** The same for such a job. */
   jobStepHere(handle: Handle, job: JobHandle, milliseconds: number): string
   jobEnd(job: JobHandle): void
 

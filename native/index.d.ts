@@ -97,10 +97,13 @@ export declare function get(handle: Handle, aggregateId: string, seq: number): E
 /** Ends a job, and closes its connection; again is nothing. */
 export declare function jobEnd(job: Job): void
 
+/** Whether a job has no connection of its own: its steps are those of `jobStepHere`. */
+export declare function jobIsHere(job: Job): boolean
+
 /** Does steps of a job for some milliseconds: `{more, report}` or `{code, message, fields}` as JSON text. */
 export declare function jobStep(job: Job, milliseconds: number): Promise<string>
 
-/** The same for a job in memory, on the calling thread. */
+/** The same as `jobStep` for such a job, on the calling thread. */
 export declare function jobStepHere(handle: Handle, job: Job, milliseconds: number): string
 
 /** The last position in the log that is committed. */

@@ -854,6 +854,7 @@ module.exports.cursorOpen = nativeBinding.cursorOpen
 module.exports.exec = nativeBinding.exec
 module.exports.get = nativeBinding.get
 module.exports.jobEnd = nativeBinding.jobEnd
+module.exports.jobIsHere = nativeBinding.jobIsHere
 module.exports.jobStep = nativeBinding.jobStep
 module.exports.jobStepHere = nativeBinding.jobStepHere
 module.exports.lastPosition = nativeBinding.lastPosition

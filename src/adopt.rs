@@ -110,7 +110,7 @@ impl Adoption {
 
     fn in_transaction(&mut self, act: fn(&mut Self) -> Result<bool>) -> Result<bool> {
         self.connection.cached("BEGIN IMMEDIATE")?.raw_execute()?;
-        let done = act(self).and_then(|more| {
+        let done = self.connection.check_in_place().and_then(|()| act(self)).and_then(|more| {
             self.connection.commit()?;
             Ok(more)
         });
@@ -118,10 +118,10 @@ impl Adoption {
             // It fails only where SQLite has rolled back by itself.
             let _ = self.connection.sqlite().execute_batch("ROLLBACK");
         }
-        if done.is_err() {
+        done.map_err(|error| {
             self.known.forget();
-        }
-        done
+            self.connection.explained(error)
+        })
     }
 
     /// The first transaction. `false`: somebody else has adopted everything meanwhile.

@@ -16,7 +16,7 @@ use rusqlite::Connection as Sqlite;
 use rusqlite::backup::{Backup as SqliteBackup, StepResult};
 use serde_json::json;
 
-use crate::connection::{self, Connection};
+use crate::connection::{self, Connection, full, is_full};
 use crate::error::{Error, Result};
 use crate::id::Ids;
 use crate::job::Job;
@@ -36,6 +36,8 @@ pub struct Backup {
     /// The temporary file was made, and has not got its name yet.
     made: bool,
     done: bool,
+    /// The connection is the store's own: nothing is left open between two steps.
+    at_once: bool,
     pages: u64,
     total_pages: u64,
     page_size: u64,
@@ -44,7 +46,9 @@ pub struct Backup {
 impl Backup {
     /// Into a file that is not there yet: whatever is at `target`, or would be taken for a part of what is to be there,
     /// stays, and is `ERR_INVALID_ARGUMENT`.
-    pub fn new(connection: &Connection, target: &str) -> Result<Self> {
+    ///
+    /// `here`: it is done on the store's own connection, as in memory.
+    pub fn new(connection: &Connection, target: &str, here: bool) -> Result<Self> {
         let target = PathBuf::from(target);
         check_free(&target)?;
         if let Some(database) = connection.sqlite().path().filter(|path| !path.is_empty()) {
@@ -59,7 +63,18 @@ impl Backup {
         temporary.push(format!("-backup-{}", &Ids::new().make()["evt_".len()..]));
         let temporary = PathBuf::from(temporary);
         let (pages, total_pages, page_size) = (0, 0, connection.page_size());
-        Ok(Backup { target, temporary, copying: None, made: false, done: false, pages, total_pages, page_size })
+        let at_once = here || connection.is_memory();
+        Ok(Backup {
+            target,
+            temporary,
+            copying: None,
+            made: false,
+            done: false,
+            at_once,
+            pages,
+            total_pages,
+            page_size,
+        })
     }
 
     fn begin(&mut self, connection: &Connection) -> Result<Copying> {
@@ -68,7 +83,7 @@ impl Backup {
         permit_as(&mut options, connection);
         options.open(&self.temporary).map_err(|error| self.failed(&error))?;
         self.made = true;
-        let copy = connection::open_copy(&self.temporary)?;
+        let copy = connection::open_copy(&self.temporary).map_err(|error| self.named(error))?;
         if connection.sqlite().is_autocommit() {
             connection.sqlite().execute_batch("BEGIN DEFERRED")?;
         }
@@ -81,13 +96,12 @@ impl Backup {
     }
 
     fn copy(&mut self, connection: &Connection, copying: Copying) -> Result<bool> {
-        // In memory the connection is the store's own: nothing is left open between two steps.
-        let pages = if connection.is_memory() { -1 } else { STEP_PAGES };
-        let stepped = copying.backup.step(pages);
+        let pages = if self.at_once { -1 } else { STEP_PAGES };
+        let stepped = copying.backup.step(pages).map_err(|error| self.named(error.into()));
         let progress = copying.backup.progress();
         self.total_pages = u64::try_from(progress.pagecount).unwrap_or(0);
         self.pages = self.total_pages - u64::try_from(progress.remaining).unwrap_or(0);
-        match stepped.map_err(|error| self.named(error.into()))? {
+        match stepped? {
             StepResult::More => {
                 self.copying = Some(copying);
                 Ok(true)
@@ -98,7 +112,7 @@ impl Backup {
                 self.finish().map(|()| false)
             }
             // Nobody else knows the copy, and in WAL mode nobody keeps a reader from reading.
-            _ => Err(Error::Busy { message: "The database is locked".to_owned(), waited: None }),
+            _ => Err(Error::Busy { message: "The database is locked".to_owned(), waited: None, sqlite_code: None }),
         }
     }
 
@@ -122,10 +136,10 @@ impl Backup {
     }
 
     fn failed(&self, error: &io::Error) -> Error {
-        let sqlite_code = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "SQLITE_FULL",
-            _ if self.made => "SQLITE_IOERR",
-            _ => "SQLITE_CANTOPEN",
+        let sqlite_code = match (is_full(error), self.made) {
+            (true, _) => "SQLITE_FULL",
+            (false, true) => "SQLITE_IOERR",
+            (false, false) => "SQLITE_CANTOPEN",
         };
         self.named(Error::Sqlite { message: error.to_string(), sqlite_code: sqlite_code.to_owned() })
     }
@@ -134,7 +148,13 @@ impl Backup {
         match error {
             Error::Sqlite { message, sqlite_code } => {
                 let message = format!("The backup \"{}\" cannot be written: {message}", self.target.display());
-                Error::Sqlite { message, sqlite_code }
+                // SQLite has told nobody which of the two connections it is of; the copy writes, and the other reads.
+                let no_room = sqlite_code == "SQLITE_IOERR_WRITE" && is_full(&io::Error::last_os_error());
+                if sqlite_code == "SQLITE_FULL" || no_room {
+                    full(&message, sqlite_code)
+                } else {
+                    Error::File { message, sqlite_code }
+                }
             }
             other => other,
         }
@@ -180,14 +200,13 @@ impl Drop for Backup {
     }
 }
 
-/// Whoever may not read the database may not read its copy.
+/// Whoever may not read the database may not read its copy, and nobody else what was in memory.
 #[cfg(unix)]
 fn permit_as(options: &mut OpenOptions, connection: &Connection) {
     use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
     let metadata = connection.sqlite().path().filter(|path| !path.is_empty()).map(fs::metadata);
-    if let Some(Ok(metadata)) = metadata {
-        options.mode(metadata.permissions().mode() & 0o666 | 0o600);
-    }
+    let mode = metadata.and_then(io::Result::ok).map_or(0, |metadata| metadata.permissions().mode());
+    options.mode(mode & 0o666 | 0o600);
 }
 
 #[cfg(not(unix))]

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::connection::{Connection, OpenOptions};
+use crate::connection::{Beside, Connection};
 use crate::error::Result;
 use crate::limits::{WAL_HARD_BYTES, WAL_PASSIVE_BYTES, WAL_RESTART_BYTES};
 use crate::turn::Turns;
@@ -27,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Watches the size of the WAL for one store. The thread starts at its first work.
 pub struct Checkpointer {
-    options: OpenOptions,
+    beside: Beside,
     turns: Arc<Turns>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -57,9 +57,9 @@ struct Orders {
 
 impl Checkpointer {
     /// For a store on a file.
-    pub fn new(options: OpenOptions, turns: Arc<Turns>) -> Self {
-        let options = OpenOptions { busy_timeout: RESTART_PATIENCE, ..options };
-        Checkpointer { options, turns, shared: Arc::default(), thread: None, called_at: 0, hard_bound: WAL_HARD_BYTES }
+    pub fn new(beside: Beside, turns: Arc<Turns>) -> Self {
+        let beside = beside.waiting(RESTART_PATIENCE);
+        Checkpointer { beside, turns, shared: Arc::default(), thread: None, called_at: 0, hard_bound: WAL_HARD_BYTES }
     }
 
     /// Whether, at the last attempt, a reader of old frames kept the WAL from beginning anew: it grows as long as that one
@@ -80,10 +80,10 @@ impl Checkpointer {
         }
         self.called_at = wal_bytes;
         if self.thread.is_none() {
-            let (options, shared, turns) = (self.options.clone(), Arc::clone(&self.shared), Arc::clone(&self.turns));
+            let (beside, shared, turns) = (self.beside.clone(), Arc::clone(&self.shared), Arc::clone(&self.turns));
             let thread = std::thread::Builder::new().name("syncline-checkpoint".to_owned());
             // Without a thread the writer checkpoints at the hard bound: slower, and nothing is lost.
-            self.thread = thread.spawn(move || work(&options, &shared, &turns)).ok();
+            self.thread = thread.spawn(move || work(&beside, &shared, &turns)).ok();
         }
         self.shared.orders.lock().checkpoint = true;
         self.shared.changed.notify_all();
@@ -124,12 +124,12 @@ impl Drop for Checkpointer {
     }
 }
 
-fn work(options: &OpenOptions, shared: &Shared, turns: &Turns) {
+fn work(beside: &Beside, shared: &Shared, turns: &Turns) {
     let mut connection = None;
     let mut blocked: Option<Blocked> = None;
     while shared.next_order(blocked.as_ref().map(|blocked| blocked.until)) {
         if connection.is_none() {
-            connection = Connection::open_beside(options).ok();
+            connection = Connection::open_beside(beside).ok();
         }
         // While a reader holds old frames, each attempt to restart would stop the writer for nothing.
         let may_restart = blocked.as_ref().is_none_or(|blocked| Instant::now() >= blocked.until);

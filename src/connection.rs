@@ -1,7 +1,11 @@
-//! The only file that opens SQLite: flags, pragmas in their order, waiting for locks; and, in `effects`, what a statement does.
+//! The only file that opens SQLite: flags, pragmas in their order, waiting for locks; and, in `effects`, what a statement does,
+//! in `file`, which file it is, and in `refusal`, why the file system refuses.
 
 mod effects;
+mod file;
+mod refusal;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +17,8 @@ use rusqlite::{CachedStatement, Connection as Sqlite, OpenFlags, TransactionBeha
 
 use self::effects::observe;
 pub use self::effects::{Change, Control, Effects, Written};
+pub use self::file::{Beside, Identity};
+pub use self::refusal::{full, is_full};
 use crate::error::{Error, Result};
 use crate::limits::{JOURNAL_SIZE_LIMIT, PAGE_CACHE_KIB, STATEMENT_CACHE};
 use crate::schema;
@@ -45,6 +51,9 @@ pub struct Connection {
     wal_frames: Arc<AtomicU64>,
     gather: Arc<Gather>,
     page_size: u64,
+    file: Option<Identity>,
+    wal: Option<(PathBuf, Identity)>,
+    wal_seen: Cell<Option<Instant>>,
 }
 
 impl Connection {
@@ -54,22 +63,31 @@ impl Connection {
     }
 
     fn open_log(options: &OpenOptions) -> Result<Self> {
-        let mut connection = Self::connect(options, !options.readonly)?;
-        let found = schema::look_for_ours(&connection.sqlite, &options.path)?;
-        if options.readonly {
-            return match found {
-                schema::Found::Ours => Ok(connection),
-                _ => Err(Error::Readonly(format!(
-                    "\"{}\" has no syncline tables, and a read-only store cannot make them",
-                    options.path
-                ))),
-            };
-        }
-        connection.prepare_file(options.full)?;
-        connection.count_frames()?;
-        connection.make_tables()?;
-        wal::gather_commits(&connection.sqlite, &connection.gather);
-        Ok(connection)
+        refusal::set_up(Self::connect(options, !options.readonly)?, |connection| {
+            let found = schema::look_for_ours(&connection.sqlite, &options.path)?;
+            if options.readonly {
+                return match found {
+                    schema::Found::Ours => Ok(()),
+                    _ => Err(Error::Readonly {
+                        message: format!(
+                            "\"{}\" has no syncline tables, and a read-only store cannot make them",
+                            options.path
+                        ),
+                        sqlite_code: "SQLITE_READONLY".to_owned(),
+                    }),
+                };
+            }
+            connection.prepare_file(options.full)?;
+            connection.count_frames()?;
+            connection.make_tables()?;
+            connection.gather_commits();
+            Ok(())
+        })
+    }
+
+    fn gather_commits(&mut self) {
+        wal::gather_commits(&self.sqlite, &self.gather);
+        self.know_wal();
     }
 
     /// Opens a connection that adopts older tables; `None` where there are none. `check` looks, and changes nothing.
@@ -78,7 +96,7 @@ impl Connection {
             if !Path::new(&options.path).exists() {
                 return Ok(None);
             }
-            let mut connection = Self::connect(options, false)?;
+            let connection = Self::connect(options, false)?;
             match schema::look(&connection.sqlite, &options.path)? {
                 schema::Found::Nothing | schema::Found::Ours => return Ok(None),
                 schema::Found::Older | schema::Found::Adopting => {}
@@ -88,9 +106,12 @@ impl Connection {
             connection.sqlite.pragma_update(None, "foreign_keys", false)?;
             connection.sqlite.pragma_update(None, "legacy_alter_table", true)?;
             check(&connection)?;
-            connection.prepare_file(options.full)?;
-            connection.count_frames()?;
-            wal::gather_commits(&connection.sqlite, &connection.gather);
+            let connection = refusal::set_up(connection, |connection| {
+                connection.prepare_file(options.full)?;
+                connection.count_frames()?;
+                connection.gather_commits();
+                Ok(())
+            })?;
             Ok(Some(connection))
         };
         open().map_err(|error| named(&options.path, error))
@@ -99,27 +120,32 @@ impl Connection {
     /// Opens a connection that a caller owns: the same pragmas, no guard, no tables, SQLite's own checkpoints.
     pub fn open_plain(options: &OpenOptions) -> Result<Self> {
         let open = || {
-            let connection = Self::connect(options, false)?;
-            if !options.readonly {
-                connection.prepare_file(options.full)?;
-            }
-            Ok(connection)
+            refusal::set_up(Self::connect(options, false)?, |connection| match options.readonly {
+                true => Ok(()),
+                false => connection.prepare_file(options.full),
+            })
         };
         open().map_err(|error| named(&options.path, error))
     }
 
     /// Opens a second connection to a file that a store has open, for a background thread.
-    pub fn open_beside(options: &OpenOptions) -> Result<Self> {
-        Self::connect(options, false)
+    pub fn open_beside(beside: &Beside) -> Result<Self> {
+        beside.check()?;
+        refusal::set_up(Self::connect(&beside.options, false)?, |connection| {
+            connection.wal.clone_from(&beside.wal);
+            // Once more: what is open now can no longer be replaced unnoticed.
+            beside.check().and_then(|()| connection.check_in_place())
+        })
     }
 
     /// Opens a second connection to a file that a store has open, for a background thread that writes.
-    pub fn open_worker(options: &OpenOptions) -> Result<Self> {
-        let mut connection = Self::connect(options, false)?;
-        connection.prepare_file(options.full)?;
-        connection.count_frames()?;
-        wal::gather_commits(&connection.sqlite, &connection.gather);
-        Ok(connection)
+    pub fn open_worker(beside: &Beside) -> Result<Self> {
+        refusal::set_up(Self::open_beside(beside)?, |connection| {
+            connection.prepare_file(beside.options.full)?;
+            connection.count_frames()?;
+            connection.gather_commits();
+            Ok(())
+        })
     }
 
     /// A second face of an open connection, for what SQLite calls with its handle. It does not close that one.
@@ -134,6 +160,9 @@ impl Connection {
             wal_frames: Arc::default(),
             gather: Arc::default(),
             page_size: 4096,
+            file: None,
+            wal: None,
+            wal_seen: Cell::default(),
         }
     }
 
@@ -160,9 +189,14 @@ impl Connection {
             (false, false) => OpenFlags::SQLITE_OPEN_READ_WRITE,
             (false, true) => OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         };
+        let opening = file::opening();
+        if create && path != MEMORY {
+            file::make(Path::new(path))?;
+        }
         // No URI names: a path is a path, whatever it begins with. No SQLite mutex: the store's own lock is enough.
         let sqlite = Sqlite::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-            .map_err(|error| cannot_open(path, error))?;
+            .map_err(|error| refusal::cannot_open(Path::new(path), options.readonly, error))?;
+        drop(opening);
         // The busy handler comes before everything that can meet a lock, `journal_mode=WAL` above all: without it, five
         // of six processes fail at first open.
         sqlite.busy_timeout(options.busy_timeout)?;
@@ -177,16 +211,21 @@ impl Connection {
             wal_frames: Arc::new(AtomicU64::new(0)),
             gather: Arc::default(),
             page_size: 4096,
+            file: None,
+            wal: None,
+            wal_seen: Cell::default(),
         };
+        connection.file = connection.opened_file();
         connection.sqlite.authorizer(Some(move |context: AuthContext<'_>| {
             observe(&mut observed.lock(), &context);
             Authorization::Allow
         }))?;
-        connection.page_size =
-            connection.sqlite.pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))?;
-        connection.sqlite.pragma_update(None, "foreign_keys", true)?;
-        connection.sqlite.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
-        Ok(connection)
+        refusal::set_up(connection, |connection| {
+            connection.page_size =
+                connection.sqlite.pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))?;
+            connection.sqlite.pragma_update(None, "foreign_keys", true)?;
+            Ok(connection.sqlite.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?)
+        })
     }
 
     /// The pragmas that the file itself keeps, and those of a writer.
@@ -207,10 +246,11 @@ impl Connection {
             Ok(mode)
         })?;
         if mode != "wal" && !self.is_memory() {
-            return Err(Error::Sqlite {
+            return Err(Error::File {
                 message: format!(
-                    "\"{}\" cannot be used in WAL mode (SQLite stays in \"{mode}\"): its file system has no shared memory",
-                    self.path
+                    "\"{}\" cannot be used in WAL mode (SQLite stays in \"{mode}\"): {}",
+                    self.path,
+                    refusal::NO_SHARED_MEMORY
                 ),
                 sqlite_code: "SQLITE_CANTOPEN".to_owned(),
             });
@@ -327,6 +367,7 @@ impl Connection {
 
     /// Runs a checkpoint. Answers whether somebody's lock kept it from finishing, and how many bytes the WAL has in use.
     pub fn checkpoint(&self, mode: &str) -> Result<(bool, u64)> {
+        self.check_in_place()?;
         let mut statement = self.cached(&format!("PRAGMA main.wal_checkpoint({mode})"))?;
         let (busy, frames) = statement.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
         Ok((busy != 0, frames.max(0).unsigned_abs() * self.frame_bytes()))
@@ -342,7 +383,7 @@ impl Connection {
 /// it needs no journal.
 pub fn open_copy(path: &Path) -> Result<Sqlite> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let copy = Sqlite::open_with_flags(path, flags).map_err(|error| cannot_open(&path.display().to_string(), error))?;
+    let copy = Sqlite::open_with_flags(path, flags)?;
     copy.pragma_update_and_check(None, "journal_mode", "OFF", |_| Ok(()))?;
     copy.pragma_update(None, "synchronous", "OFF")?;
     Ok(copy)
@@ -352,19 +393,10 @@ pub fn open_copy(path: &Path) -> Result<Sqlite> {
 fn named(path: &str, error: Error) -> Error {
     match error {
         Error::NotADatabase { message, .. } => Error::NotADatabase { path: path.to_owned(), message },
-        Error::Readonly(message) if !message.contains(path) => Error::Readonly(format!("\"{path}\": {message}")),
-        Error::Malformed(message) if !message.contains(path) => Error::Malformed(format!("\"{path}\": {message}")),
-        Error::Corrupt(message) if !message.contains(path) => Error::Corrupt(format!("\"{path}\": {message}")),
-        other => other,
-    }
-}
-
-fn cannot_open(path: &str, error: rusqlite::Error) -> Error {
-    match Error::from(error) {
-        Error::Sqlite { message, sqlite_code } => {
-            Error::Sqlite { message: format!("Cannot open \"{path}\": {message}"), sqlite_code }
+        Error::Malformed { message, sqlite_code } if !message.contains(path) => {
+            Error::Malformed { message: format!("\"{path}\": {message}"), sqlite_code }
         }
-        Error::NotADatabase { message, .. } => Error::NotADatabase { path: path.to_owned(), message },
+        Error::Corrupt(message) if !message.contains(path) => Error::Corrupt(format!("\"{path}\": {message}")),
         other => other,
     }
 }

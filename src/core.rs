@@ -147,10 +147,11 @@ impl Core {
     /// An `ERR_BUSY` says how long the lock was waited for: not at all, where waiting could not help.
     pub(crate) fn waited<T>(&self, start: Instant, result: Result<T>) -> Result<T> {
         result.map_err(|error| match error {
-            Error::Busy { message, waited: None } => {
+            Error::Busy { message, waited: None, sqlite_code } => {
                 let waited = start.elapsed().as_millis() as u64;
                 let path = self.connection.path();
-                Error::Busy { message: format!("\"{path}\": {message} (waited {waited} ms)"), waited: Some(waited) }
+                let message = format!("\"{path}\": {message} (waited {waited} ms)");
+                Error::Busy { message, waited: Some(waited), sqlite_code }
             }
             other => other,
         })
@@ -227,7 +228,8 @@ impl Core {
     /// The log can be written: the connection is not read-only, and no raw transaction is open.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.connection.is_readonly() {
-            return Err(Error::Readonly(format!("\"{}\" was opened read-only", self.connection.path())));
+            let message = format!("\"{}\" was opened read-only", self.connection.path());
+            return Err(Error::Readonly { message, sqlite_code: "SQLITE_READONLY".to_owned() });
         }
         match self.transactions.state() {
             State::Raw => Err(Error::InTransaction(
@@ -384,6 +386,9 @@ impl Core {
         if !prepared.readonly || effects.control.is_some() {
             self.check_no_cursor()?;
         }
+        if !prepared.readonly && self.transactions.state() == State::Autocommit {
+            self.connection.check_at_begin()?;
+        }
         // SAFETY: `cursors` is dropped before `connection`, as the order of the fields says.
         #[allow(unsafe_code)]
         let cursor = unsafe { Cursor::open(&self.connection, prepared, values) }?;
@@ -405,5 +410,6 @@ impl Core {
 
 /// The lock, or the connection, is taken by a query that is still running.
 pub(crate) fn busy() -> Error {
-    Error::Busy { message: "This database connection is busy executing a query".to_owned(), waited: Some(0) }
+    let message = "This database connection is busy executing a query".to_owned();
+    Error::Busy { message, waited: Some(0), sqlite_code: None }
 }

@@ -55,17 +55,23 @@ pub enum Error {
     #[error("{0}")]
     InTransaction(&'static str),
     /// SQLite ended the transaction by itself; nothing of it was kept.
-    #[error("SQLite rolled the transaction back by itself, and no statement runs until it has ended: {message}")]
-    TransactionLost { message: String, sqlite_code: String },
+    #[error("SQLite rolled the transaction back by itself, and no statement runs until it has ended: {cause}")]
+    TransactionLost { cause: Box<Error> },
     /// The lock was not to be had in time, or the connection is in the middle of a query.
     #[error("{message}")]
-    Busy { message: String, waited: Option<u64> },
+    Busy { message: String, waited: Option<u64>, sqlite_code: Option<String> },
     /// The store, statement or iterator was closed.
     #[error("The {0} is closed")]
     Closed(&'static str),
     /// A write through a read-only connection or file.
+    #[error("{message}")]
+    Readonly { message: String, sqlite_code: String },
+    /// There is no room for what would be written.
+    #[error("{message}")]
+    DiskFull { message: String, sqlite_code: String },
+    /// The open file is no longer at its path.
     #[error("{0}")]
-    Readonly(String),
+    FileGone(String),
     /// The file is something else than a SQLite database.
     #[error("\"{path}\" is not a database: {message}")]
     NotADatabase { path: String, message: String },
@@ -73,8 +79,8 @@ pub enum Error {
     #[error("{0}")]
     Corrupt(String),
     /// SQLite says that the file is damaged.
-    #[error("{0}")]
-    Malformed(String),
+    #[error("{message}")]
+    Malformed { message: String, sqlite_code: String },
     /// Compression failed, for want of memory.
     #[error("Events cannot be packed: {0}")]
     Pack(String),
@@ -93,12 +99,15 @@ pub enum Error {
     /// A wrong argument.
     #[error("{0}")]
     InvalidArgument(String),
-    /// SQLite refused.
+    /// SQLite refused. Where it was the file system, the connection knows more: `Connection::explained`.
     #[error("{message}")]
     Sqlite { message: String, sqlite_code: String },
     /// A constraint of the caller's tables failed.
     #[error("{message}")]
     Constraint { message: String, sqlite_code: String, table: Option<String>, constraint: Option<String> },
+    /// The file system refused, for a reason that the message names.
+    #[error("{message}")]
+    File { message: String, sqlite_code: String },
     /// SQLite refused a statement of a SQL projector, or the commit of what one did.
     #[error("{failure}: in the SQL projector of {type_name} (aggregate \"{aggregate_id}\", seq {seq})")]
     Projection { failure: Box<Error>, type_name: String, aggregate_id: String, seq: i64 },
@@ -129,15 +138,19 @@ impl Error {
             Error::InTransaction(_) => "ERR_IN_TRANSACTION",
             Error::Busy { .. } => "ERR_BUSY",
             Error::Closed(_) => "ERR_CLOSED",
-            Error::Readonly(_) => "ERR_READONLY",
+            Error::Readonly { .. } => "ERR_READONLY",
+            Error::DiskFull { .. } => "ERR_DISK_FULL",
+            Error::FileGone(_) => "ERR_FILE_GONE",
             Error::NotADatabase { .. } => "ERR_NOT_A_DATABASE",
-            Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::Malformed(_) => "ERR_CORRUPT",
+            Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::Malformed { .. } => "ERR_CORRUPT",
             Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
             Error::ForeignSchema { .. } | Error::NotAdoptable { .. } => "ERR_FOREIGN_SCHEMA",
             Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
+            Error::TransactionLost { cause } if matches!(**cause, Error::DiskFull { .. }) => "ERR_DISK_FULL",
             Error::Pack(_)
             | Error::Sqlite { .. }
             | Error::Constraint { .. }
+            | Error::File { .. }
             | Error::TransactionLost { .. }
             | Error::Projection { .. } => "ERR_SQLITE",
             Error::Poisoned(_) => "ERR_POISONED",
@@ -189,11 +202,18 @@ impl Error {
             Error::CorruptSegment { aggregate_id, first, last, .. } => {
                 json!({"aggregateID": aggregate_id, "first": first, "last": last})
             }
-            Error::Busy { waited, .. } => json!({"waited": waited}),
+            Error::Busy { waited, sqlite_code, .. } => json!({"waited": waited, "sqliteCode": sqlite_code}),
+            Error::NotADatabase { .. } => json!({"sqliteCode": "SQLITE_NOTADB"}),
+            Error::FileGone(_) => json!({"sqliteCode": "SQLITE_READONLY_DBMOVED"}),
             Error::SchemaNewer { found, supported, .. } => json!({"expected": supported, "got": found}),
             Error::Pack(_) => json!({"sqliteCode": "SQLITE_NOMEM"}),
-            Error::Sqlite { sqlite_code, .. } | Error::TransactionLost { sqlite_code, .. } => {
-                json!({"sqliteCode": sqlite_code})
+            Error::Sqlite { sqlite_code, .. }
+            | Error::File { sqlite_code, .. }
+            | Error::Readonly { sqlite_code, .. }
+            | Error::DiskFull { sqlite_code, .. }
+            | Error::Malformed { sqlite_code, .. } => json!({"sqliteCode": sqlite_code}),
+            Error::TransactionLost { cause } => {
+                json!({"sqliteCode": cause.fields().remove("sqliteCode").unwrap_or_else(|| "SQLITE_ABORT".into())})
             }
             _ => json!({}),
         };
@@ -207,6 +227,14 @@ impl Error {
         }
     }
 
+    /// SQLite's own name of the error, where it is one of SQLite's.
+    pub fn sqlite_code(&self) -> Option<String> {
+        match self.fields().remove("sqliteCode") {
+            Some(Value::String(code)) => Some(code),
+            _ => None,
+        }
+    }
+
     /// Whether some events are not what Syncline writes, while the file around them is sound.
     pub fn is_damage(&self) -> bool {
         matches!(self, Error::Corrupt(_) | Error::CorruptSegment { .. })
@@ -217,17 +245,6 @@ impl Error {
         match self {
             Error::Projection { failure, .. } => failure.is_constraint(),
             other => matches!(other, Error::Constraint { .. }),
-        }
-    }
-
-    /// SQLite's own name of what it refused, where it was SQLite.
-    pub fn sqlite_code(&self) -> Option<&str> {
-        match self {
-            Error::Sqlite { sqlite_code, .. }
-            | Error::Constraint { sqlite_code, .. }
-            | Error::TransactionLost { sqlite_code, .. } => Some(sqlite_code),
-            Error::Projection { failure, .. } => failure.sqlite_code(),
-            _ => None,
         }
     }
 
@@ -258,20 +275,19 @@ impl From<rusqlite::Error> for Error {
                 _ => Error::Sqlite { message, sqlite_code: "SQLITE_ERROR".to_owned() },
             };
         };
+        let sqlite_code = sqlite_code_name(failure.extended_code);
         match failure.code {
-            ErrorCode::DatabaseBusy => Error::Busy { message, waited: None },
-            ErrorCode::ReadOnly => Error::Readonly(message),
-            ErrorCode::DatabaseCorrupt => Error::Malformed(message),
+            ErrorCode::DatabaseBusy => Error::Busy { message, waited: None, sqlite_code: Some(sqlite_code) },
+            ErrorCode::DatabaseCorrupt => Error::Malformed { message, sqlite_code },
             ErrorCode::NotADatabase => Error::NotADatabase { path: String::new(), message },
             ErrorCode::ConstraintViolation => {
-                let sqlite_code = sqlite_code_name(failure.extended_code);
                 let named = ["constraint failed: ", " column "];
                 let constraint = named.iter().find_map(|before| Some(message.split_once(before)?.1.to_owned()));
                 // What a trigger says is the program's own text.
                 let constraint = constraint.filter(|_| sqlite_code != "SQLITE_CONSTRAINT_TRIGGER");
                 Error::Constraint { message, sqlite_code, table: None, constraint }
             }
-            _ => Error::Sqlite { message, sqlite_code: sqlite_code_name(failure.extended_code) },
+            _ => Error::Sqlite { message, sqlite_code },
         }
     }
 }
@@ -290,9 +306,10 @@ pub fn rising<T: PartialOrd>(table: &str, before: &T, next: T) -> Result<T> {
     if next > *before {
         return Ok(next);
     }
-    Err(Error::Malformed(format!(
+    let message = format!(
         "The rows of \"{table}\" are out of order: verify says what is wrong, and mends it where only an index is"
-    )))
+    );
+    Err(Error::Malformed { message, sqlite_code: "SQLITE_CORRUPT".to_owned() })
 }
 
 /// SQLite's own name of a result code (<https://sqlite.org/rescode.html>), extended where it has one.
@@ -370,6 +387,12 @@ pub fn sqlite_code_name(code: i32) -> String {
         (10, 32) => "DATA",
         (10, 33) => "CORRUPTFS",
         (10, 34) => "IN_PAGE",
+        (8, 1) => "RECOVERY",
+        (8, 2) => "CANTLOCK",
+        (8, 3) => "ROLLBACK",
+        (8, 4) => "DBMOVED",
+        (8, 5) => "CANTINIT",
+        (8, 6) => "DIRECTORY",
         (5, 1) => "RECOVERY",
         (5, 2) => "SNAPSHOT",
         (14, 1) => "NOTEMPDIR",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::compact::Rules;
-use crate::connection::{Connection, OpenOptions};
+use crate::connection::{Beside, Connection};
 use crate::error::Result;
 use crate::job::Job;
 use crate::known::Known;
@@ -45,7 +45,7 @@ const IDLE_FREE_PAGES: i64 = 16;
 
 /// The thread of one store.
 pub struct Packer {
-    options: OpenOptions,
+    beside: Beside,
     schedule: Schedule,
     opened_at: i64,
     shared: Arc<Shared>,
@@ -82,8 +82,8 @@ struct Orders {
 impl Packer {
     /// For a store on a file whose last position was `opened_at`. What are rows from before is packed in idleness: a backlog of
     /// any size must not keep the thread from what is written now.
-    pub fn new(options: OpenOptions, schedule: Schedule, turns: Arc<Turns>, opened_at: i64) -> Self {
-        Packer { options, schedule, opened_at, shared: Arc::default(), turns, thread: None, written: 0, ordered: 0 }
+    pub fn new(beside: Beside, schedule: Schedule, turns: Arc<Turns>, opened_at: i64) -> Self {
+        Packer { beside, schedule, opened_at, shared: Arc::default(), turns, thread: None, written: 0, ordered: 0 }
     }
 
     /// Compacts by these rules what is packed from now on.
@@ -100,11 +100,11 @@ impl Packer {
         self.shared.written.store(self.written, Ordering::Relaxed);
         self.shared.commits.fetch_add(1, Ordering::SeqCst);
         if self.thread.is_none() {
-            let (options, schedule, opened_at) = (self.options.clone(), self.schedule, self.opened_at);
+            let (beside, schedule, opened_at) = (self.beside.clone(), self.schedule, self.opened_at);
             let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
             let thread = std::thread::Builder::new().name("syncline-packer".to_owned());
             // Without a thread the file grows as if packing were off; `maintain` packs it.
-            self.thread = thread.spawn(move || work(&options, &schedule, opened_at, &shared, &turns)).ok();
+            self.thread = thread.spawn(move || work(&beside, &schedule, opened_at, &shared, &turns)).ok();
         }
         let round = self.written - self.ordered >= self.schedule.at_bytes;
         if round || self.shared.parked.load(Ordering::SeqCst) {
@@ -154,7 +154,7 @@ enum Cause {
     Stop,
 }
 
-fn work(options: &OpenOptions, schedule: &Schedule, opened_at: i64, shared: &Shared, turns: &Arc<Turns>) {
+fn work(beside: &Beside, schedule: &Schedule, opened_at: i64, shared: &Shared, turns: &Arc<Turns>) {
     let mut connection: Option<(Connection, Known)> = None;
     let mut idle_through = 0;
     let mut tally = Tally::after(opened_at);
@@ -164,7 +164,7 @@ fn work(options: &OpenOptions, schedule: &Schedule, opened_at: i64, shared: &Sha
             return;
         }
         if connection.is_none() {
-            connection = Connection::open_worker(options).ok().map(|connection| (connection, Known::default()));
+            connection = Connection::open_worker(beside).ok().map(|connection| (connection, Known::default()));
         }
         let written = shared.written.load(Ordering::Relaxed);
         // What fails (a full disk, a lock that somebody else holds) leaves everything as it was. The next round tries

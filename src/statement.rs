@@ -10,7 +10,7 @@ use rusqlite::{Batch, Row, Statement};
 use crate::connection::{Connection, Effects};
 use crate::constraint;
 use crate::error::{Error, Result};
-use crate::transaction::Transactions;
+use crate::transaction::{State, Transactions};
 
 /// A statement that has been prepared once and checked to be one.
 pub struct Prepared {
@@ -177,6 +177,9 @@ pub(crate) fn execute_all(connection: &Connection, transactions: &mut Transactio
             return Ok(taken_back);
         };
         transactions.check(effects.control.as_ref(), effects.touches_log)?;
+        if !statement.readonly() && transactions.state() == State::Autocommit {
+            connection.check_at_begin()?;
+        }
         let stepped = exhaust(&mut statement).map_err(|error| match statement.expanded_sql() {
             Some(sql) => constraint::explain(connection, &sql, error, Some(&mut || exhaust(&mut statement))),
             None => error,

@@ -16,7 +16,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value, ValueRef};
 
 use crate::checkpoint::Checkpointer;
-use crate::connection::{Connection, OpenOptions};
+use crate::connection::{Beside, Connection, OpenOptions};
 use crate::constraint;
 use crate::core::{Core, Stamped, Steps, busy};
 use crate::dedupe::Dedupe;
@@ -70,9 +70,10 @@ impl Store {
         let on_thread = !connection.is_memory() && !connection.is_readonly();
         let mut core = Core::new(connection, max_event_bytes);
         if on_thread {
-            core.checkpointer = Some(Checkpointer::new(options.clone(), Arc::clone(&core.turns)));
+            let beside = core.connection.beside(options);
+            core.checkpointer = Some(Checkpointer::new(beside.clone(), Arc::clone(&core.turns)));
             let opened_at = tables::last_position(&core.connection)?;
-            let packer = || Packer::new(options.clone(), packing.schedule, Arc::clone(&core.turns), opened_at);
+            let packer = || Packer::new(beside, packing.schedule, Arc::clone(&core.turns), opened_at);
             core.packer = packing.on.then(packer);
         }
         core.keep = packing.schedule.keep;
@@ -93,6 +94,11 @@ impl Store {
         &self.options.path
     }
 
+    /// How to open a further connection to its file.
+    pub fn beside(&self) -> Result<Beside> {
+        self.with(|core| Ok(core.connection.beside(&self.options)))
+    }
+
     /// Takes the lock for one call. A panic inside poisons the store: half-done state answers nothing any more.
     fn with<T>(&self, call: impl FnOnce(&mut Core) -> Result<T>) -> Result<T> {
         if let Some(message) = &*self.poisoned.lock() {
@@ -104,7 +110,8 @@ impl Store {
         let Some(core) = guard.as_mut() else {
             return Err(Error::Closed("store"));
         };
-        catch_unwind(AssertUnwindSafe(|| call(core))).unwrap_or_else(|panic| {
+        let explained = |core: &mut Core| call(core).map_err(|error| core.connection.explained(error));
+        catch_unwind(AssertUnwindSafe(|| explained(core))).unwrap_or_else(|panic| {
             let message = panic
                 .downcast_ref::<String>()
                 .cloned()
@@ -416,6 +423,7 @@ impl Store {
             }
             if !prepared.readonly && core.transactions.state() == State::Autocommit {
                 core.turns.give_way(true);
+                core.connection.check_at_begin()?;
             }
             let (start, before) = (Instant::now(), core.connection.sqlite().total_changes());
             let done = statement::execute(&core.connection, &mut core.transactions, prepared, values, visit);

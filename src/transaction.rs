@@ -49,12 +49,6 @@ struct Frame {
     mark: u32,
 }
 
-/// Why a transaction was lost.
-struct Lost {
-    message: String,
-    sqlite_code: String,
-}
-
 /// The open frames of one connection.
 #[derive(Default)]
 pub struct Transactions {
@@ -64,7 +58,8 @@ pub struct Transactions {
     position: i64,
     /// The last position before the open transaction; `None` where it has taken none.
     base: Option<i64>,
-    lost: Option<Lost>,
+    /// Why the transaction was lost.
+    lost: Option<Error>,
     /// A projector runs: it may not divide or end the transaction, nor see Syncline's own tables.
     pub projecting: bool,
 }
@@ -113,6 +108,13 @@ impl Transactions {
         self.check_not_lost()?;
         let savepoint = if self.frames.is_empty() {
             connection.cached(mode.sql())?.raw_execute()?;
+            // Once the lock is there, which may have taken long to get.
+            if mode != Mode::Deferred
+                && let Err(gone) = connection.check_at_begin()
+            {
+                connection.cached("ROLLBACK")?.raw_execute()?;
+                return Err(gone);
+            }
             self.base = None;
             None
         } else {
@@ -306,16 +308,13 @@ impl Transactions {
     }
 
     fn lose(&mut self, cause: &Error) {
-        let sqlite_code = cause.sqlite_code().unwrap_or("SQLITE_ABORT").to_owned();
-        self.lost = Some(Lost { message: cause.to_string(), sqlite_code });
+        self.lost = Some(cause.clone());
     }
 
     fn check_not_lost(&self) -> Result<()> {
         match &self.lost {
             None => Ok(()),
-            Some(lost) => {
-                Err(Error::TransactionLost { message: lost.message.clone(), sqlite_code: lost.sqlite_code.clone() })
-            }
+            Some(cause) => Err(Error::TransactionLost { cause: Box::new(cause.clone()) }),
         }
     }
 

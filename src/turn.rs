@@ -59,6 +59,9 @@ impl Turns {
     /// Before the writer's BEGIN. `false`: maintenance has the turn, and `wait` was not asked for.
     pub fn give_way(&self, wait: bool) -> bool {
         let mut asked = self.asked.lock();
+        if *asked == 0 {
+            return true;
+        }
         // Of all that ask, one after the other, it is the whole time that is bounded.
         let until = Instant::now() + LONGEST_TURN;
         while *asked > 0 {
@@ -101,7 +104,7 @@ impl Turns {
             drop(asked);
             std::thread::sleep(REST);
         }
-        Err(Error::Busy { message: "The database is locked".to_owned(), waited: None })
+        Err(Error::Busy { message: "The database is locked".to_owned(), waited: None, sqlite_code: None })
     }
 
     /// Does `call`, which takes the lock by itself, while the writer waits.
@@ -133,7 +136,7 @@ impl Turns {
 
     fn held<T>(&self, connection: &Connection, slice: impl FnOnce() -> Result<Option<T>>) -> Result<Option<T>> {
         let start = Instant::now();
-        let done = slice().and_then(|done| {
+        let done = connection.check_in_place().and_then(|()| slice()).and_then(|done| {
             if done.is_some() {
                 connection.commit()?;
             }

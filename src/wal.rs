@@ -27,24 +27,32 @@ const MOST_BYTES: usize = 0x1_0000;
 
 /// Says when frames are to be gathered: while COMMIT runs.
 #[derive(Debug, Default)]
-pub struct Gather(AtomicBool);
+pub struct Gather {
+    on: AtomicBool,
+    closed: AtomicBool,
+}
 
 impl Gather {
     /// Runs `commit` with gathering on.
     pub fn during<T>(&self, commit: impl FnOnce() -> T) -> T {
         // One thread uses the connection: the order of these stores with SQLite's calls is program order.
-        self.0.store(true, Ordering::Relaxed);
+        self.on.store(true, Ordering::Relaxed);
         let done = commit();
-        self.0.store(false, Ordering::Relaxed);
+        self.on.store(false, Ordering::Relaxed);
         done
     }
 
+    /// Whether SQLite has let go of the WAL, as it does where the program chooses another journal mode.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
     fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.on.store(false, Ordering::Relaxed);
     }
 
     fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.on.load(Ordering::Relaxed)
     }
 }
 
@@ -216,6 +224,7 @@ unsafe extern "C" fn file_size(file: *mut sqlite3_file, size: *mut sqlite3_int64
 unsafe extern "C" fn close(file: *mut sqlite3_file) -> c_int {
     // Frames that were gathered and not written belong to no commit.
     let gathering = unsafe { Box::from_raw((*file).pMethods.cast_mut().cast::<Gathering>()) };
+    gathering.gather.closed.store(true, Ordering::Relaxed);
     unsafe {
         (*file).pMethods = gathering.inner;
         gathering.inner().xClose.map_or(ffi::SQLITE_OK, |close| close(file))

@@ -71,8 +71,12 @@ impl Watcher {
 
     fn start_with(store: &Connection, known: i64, notify: Notify, listen: bool) -> Result<Self> {
         let path = store.path().to_owned();
-        let connection =
-            Connection::open_beside(&OpenOptions { path, readonly: true, full: false, busy_timeout: PATIENCE })?;
+        let connection = Connection::open_beside(&store.beside(&OpenOptions {
+            path,
+            readonly: true,
+            full: false,
+            busy_timeout: PATIENCE,
+        }))?;
         // The first look opens the WAL, so that its file is there to be listened to.
         tables::last_position(&connection)?;
         let stop = Arc::<Stop>::default();

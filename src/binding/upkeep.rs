@@ -89,7 +89,13 @@ pub fn job_step(#[napi(ts_arg_type = "Job")] job: &JobHandle, milliseconds: u32)
     AsyncTask::new(Steps { errand: Arc::clone(errand), lasting: Duration::from_millis(milliseconds.into()) })
 }
 
-/// The same for a job in memory, on the calling thread.
+/// Whether a job has no connection of its own: its steps are those of `jobStepHere`.
+#[napi(catch_unwind)]
+pub fn job_is_here(#[napi(ts_arg_type = "Job")] job: &JobHandle) -> bool {
+    job.lock().as_ref().is_some_and(Errand::is_here)
+}
+
+/// The same as `jobStep` for such a job, on the calling thread.
 #[napi(catch_unwind)]
 pub fn job_step_here(
     #[napi(ts_arg_type = "Handle")] handle: &Handle,

@@ -45,6 +45,7 @@ impl Maintenance {
     }
 
     pub(super) fn rewrite(&mut self, connection: &Connection) -> Result<Phase> {
+        connection.check_in_place()?;
         let before = page_count(connection)?;
         connection.sqlite().pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         self.turns.during(|| Ok(connection.sqlite().execute_batch("VACUUM")?))?;

@@ -37,21 +37,29 @@ pub struct Stats {
     pub log: stats::Log,
 }
 
-/// A job of one store. On a file it has a connection of its own, and can be stepped on any thread.
+/// A job of one store. On a file it has a connection of its own, and can be stepped on any thread; but for a backup of a
+/// file that is gone, which only the store's own connection can still read.
 pub struct Errand {
     /// Dropped before the connection, which it may borrow.
     job: Box<dyn Job>,
-    /// `None` in memory, where there is no second connection.
+    /// `None` where there can be no second connection.
     own: Option<(Connection, Known)>,
 }
 
 impl Errand {
-    /// Does steps until `lasting` has passed. `false`: nothing more is to be done. `ERR_INVALID_ARGUMENT` for a job in
-    /// memory, whose steps are [`Store::step`].
+    /// Whether its steps are [`Store::step`].
+    pub fn is_here(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// Does steps until `lasting` has passed. `false`: nothing more is to be done. `ERR_INVALID_ARGUMENT` for a job
+    /// whose steps are [`Store::step`].
     pub fn step(&mut self, lasting: Duration) -> Result<bool> {
         match &mut self.own {
-            Some((connection, known)) => steps(&mut *self.job, connection, known, lasting),
-            None => Err(Error::InvalidArgument("The job of a database in memory has no connection".to_owned())),
+            Some((connection, known)) => {
+                steps(&mut *self.job, connection, known, lasting).map_err(|error| connection.explained(error))
+            }
+            None => Err(Error::InvalidArgument("This job has no connection of its own".to_owned())),
         }
     }
 
@@ -111,7 +119,11 @@ impl Store {
 
     /// Begins a copy of the file, or of what is in memory, into a file that is not there yet.
     pub fn backup(&self, target: &str) -> Result<Errand> {
-        self.errand(|core| Ok(Box::new(Backup::new(&core.connection, target)?)))
+        self.errand_on(|core| {
+            let gone = matches!(core.connection.check_in_place(), Err(Error::FileGone(_)));
+            let job: Box<dyn Job> = Box::new(Backup::new(&core.connection, target, gone)?);
+            Ok((job, gone))
+        })
     }
 
     /// Begins to verify the file. `repair`: what can be mended without loss is.
@@ -126,23 +138,31 @@ impl Store {
     }
 
     fn errand(&self, job: impl FnOnce(&mut Core) -> Result<Box<dyn Job>>) -> Result<Errand> {
+        self.errand_on(|core| Ok((job(core)?, false)))
+    }
+
+    /// The same for a job that says whether it needs the store's own connection.
+    fn errand_on(&self, job: impl FnOnce(&mut Core) -> Result<(Box<dyn Job>, bool)>) -> Result<Errand> {
         self.with(|core| {
-            let job = job(core)?;
-            let own = match (core.connection.is_memory(), core.connection.is_readonly()) {
+            let (job, here) = job(core)?;
+            let beside = core.connection.beside(&self.options);
+            let own = match (here || core.connection.is_memory(), core.connection.is_readonly()) {
                 (true, _) => None,
-                (false, true) => Some(Connection::open_beside(&self.options)?),
-                (false, false) => Some(Connection::open_worker(&self.options)?),
+                (false, true) => Some(Connection::open_beside(&beside)?),
+                (false, false) => Some(Connection::open_worker(&beside)?),
             };
             Ok(Errand { job, own: own.map(|connection| (connection, Known::default())) })
         })
     }
 
-    /// Does steps of a job in memory, on the store's own connection, until `lasting` has passed. `ERR_IN_TRANSACTION` inside
+    /// Does steps of a job that has no connection, on the store's own connection, until `lasting` has passed. `ERR_IN_TRANSACTION` inside
     /// a transaction.
     pub fn step(&self, errand: &mut Errand, lasting: Duration) -> Result<bool> {
         self.with(|core| {
             if !core.connection.sqlite().is_autocommit() {
-                return Err(Error::InTransaction("A database in memory cannot be maintained inside a transaction"));
+                return Err(Error::InTransaction(
+                    "Inside a transaction this job is not possible: it needs the store's own connection",
+                ));
             }
             core.check_no_cursor()?;
             let done = steps(&mut *errand.job, &core.connection, &mut core.known, lasting);

@@ -188,7 +188,7 @@ fn a_connection_beside_a_store_opens_or_says_why() {
     let template = Template::new(4096);
     sweep(&mut tried, &template, Conditions::USUAL, "open beside", &|scene| {
         let options = scene::options(&scene.path, false);
-        Connection::open_worker(&options)?;
+        Connection::open_worker(&scene.store.beside()?)?;
         let other = Store::open_plain(&options)?;
         other.execute_all("SELECT * FROM counted")?;
         other.close()

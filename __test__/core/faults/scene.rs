@@ -116,7 +116,7 @@ impl Template {
         if conditions.spills {
             store.execute_all("PRAGMA cache_size = 5").unwrap();
         }
-        let checkpointer = Connection::open_beside(&options(&path, conditions.full)).unwrap();
+        let checkpointer = Connection::open_beside(&store.beside().unwrap()).unwrap();
         Scene { checkpointer, store, path, full: conditions.full, folder }
     }
 }
@@ -237,7 +237,7 @@ pub fn replay(store: &Store, lines: &[String]) -> Result<()> {
 
 /// On a connection of its own, as the store's thread does.
 pub fn checkpoint(store: &Store, mode: &str) -> Result<bool> {
-    let connection = Connection::open_beside(&options(Path::new(store.path()), false))?;
+    let connection = Connection::open_beside(&store.beside()?)?;
     connection.checkpoint(mode).map(|(busy, _)| !busy)
 }
 
