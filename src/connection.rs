@@ -197,6 +197,10 @@ impl Connection {
         let sqlite = Sqlite::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(|error| refusal::cannot_open(Path::new(path), options.readonly, error))?;
         drop(opening);
+        if !options.readonly && sqlite.is_readonly("main")? {
+            // Before SQLite makes files beside it, which nobody could write either.
+            return Err(refusal::not_writable(Path::new(path)));
+        }
         // The busy handler comes before everything that can meet a lock, `journal_mode=WAL` above all: without it, five
         // of six processes fail at first open.
         sqlite.busy_timeout(options.busy_timeout)?;

@@ -58,10 +58,17 @@ impl Beside {
         Beside { options: OpenOptions { busy_timeout, ..self.options }, ..self }
     }
 
-    /// The file has not been replaced.
+    /// Neither the file nor its WAL has been replaced.
     pub(super) fn check(&self) -> Result<()> {
         let path = Path::new(&self.options.path);
-        if self.file.is_none() || Identity::of(path) == self.file { Ok(()) } else { Err(gone(path, false)) }
+        if self.file.is_some() && Identity::of(path) != self.file {
+            return Err(gone(path, false));
+        }
+        match &self.wal {
+            // SQLite would make a new one.
+            Some((path, identity)) if Identity::of(path) != Some(*identity) => Err(gone(path, true)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -70,7 +77,8 @@ impl Connection {
     /// mean another file.
     pub fn beside(&self, options: &OpenOptions) -> Beside {
         let path = self.real_path().to_owned();
-        Beside { options: OpenOptions { path, ..options.clone() }, file: self.file, wal: self.wal.clone() }
+        let wal = self.wal.clone().filter(|_| !self.gather.is_closed());
+        Beside { options: OpenOptions { path, ..options.clone() }, file: self.file, wal }
     }
 
     /// `ERR_FILE_GONE` where the database or its WAL is no longer where it was opened.

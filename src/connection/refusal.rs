@@ -44,6 +44,12 @@ pub(super) fn cannot_open(path: &Path, readonly: bool, error: rusqlite::Error) -
     }
 }
 
+/// The file at `path` was opened, but not for writing.
+pub(super) fn not_writable(path: &Path) -> Error {
+    let message = format!("\"{}\" cannot be opened for writing", path.display());
+    refused(path, false, message, "SQLITE_READONLY".to_owned())
+}
+
 /// There is no file at `path`, and none can be made.
 pub(super) fn cannot_make(path: &Path, error: &io::Error) -> Error {
     let message = format!("\"{}\" cannot be made: {error}", path.display());
@@ -51,7 +57,13 @@ pub(super) fn cannot_make(path: &Path, error: &io::Error) -> Error {
     if is_full(error) {
         return full(&message, sqlite_code);
     }
-    refused(path, false, message, sqlite_code)
+    match refused(path, false, message, sqlite_code) {
+        Error::File { message, sqlite_code } if look(path, false).is_ok() => Error::File {
+            message: format!("{message}: its file system takes no such file, choose another place"),
+            sqlite_code,
+        },
+        error => error,
+    }
 }
 
 /// Whether it says that there is no room.
@@ -92,7 +104,7 @@ fn explain(path: Option<&Path>, readonly: bool, error: Error, system: Option<io:
         ("SQLITE_FULL", _) => full(&message, sqlite_code),
         ("SQLITE_IOERR" | "SQLITE_CANTOPEN", _) if system.as_ref().is_some_and(is_full) => full(&message, sqlite_code),
         ("SQLITE_IOERR", _) if sqlite_code == "SQLITE_IOERR_SHMSIZE" && no_room() => full(&message, sqlite_code),
-        ("SQLITE_READONLY", _) if readonly => Error::Readonly { message, sqlite_code },
+        ("SQLITE_READONLY", _) if readonly && sqlite_code == primary => Error::Readonly { message, sqlite_code },
         ("SQLITE_READONLY" | "SQLITE_CANTOPEN" | "SQLITE_PERM", Some(path)) => {
             refused(path, readonly, message, sqlite_code)
         }
@@ -228,8 +240,10 @@ fn may_write(path: &Path, what: impl FnOnce() -> String) -> Look {
 
 #[cfg(unix)]
 fn has_no_room(folder: &Path) -> bool {
-    // Some file systems count no inodes, and say 0 of 0.
-    rustix::fs::statvfs(folder).is_ok_and(|room| room.f_bavail == 0 || (room.f_files > 0 && room.f_favail == 0))
+    // What a file system does not count is 0 of 0.
+    let none = |free, of| free == 0 && of > 0;
+    rustix::fs::statvfs(folder)
+        .is_ok_and(|room| none(room.f_bavail, room.f_blocks) || none(room.f_favail, room.f_files))
 }
 
 #[cfg(not(unix))]
