@@ -20,7 +20,7 @@ describe("TypeScript imports go one way", () => {
   const ORDER = [
     "errors promise argument bind payload row sql native schema define",
     "transaction statement database project published watch catch-up publish queue context",
-    "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream replay",
+    "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
     "settings store index drizzle foreign json-schema sync-event",
   ].flatMap((line) => line.split(" "))
   /** The name of a type alone, which no running code follows. */

@@ -32,8 +32,10 @@ pub mod dedupe;
 
 pub mod owner;
 pub mod project;
+pub mod projected;
 pub mod remove;
 pub mod replay;
+pub mod reproject;
 pub mod run;
 
 pub mod log;
