@@ -21,7 +21,7 @@ pub struct Unprojected {
     pub seq: i64,
     /// The last that is projected; −1 for none.
     pub projected: i64,
-    /// `type.version` of the first event after that.
+    /// `type.version` of the first event after that; empty where it cannot be read.
     #[serde(rename = "type")]
     pub type_name: String,
 }
@@ -38,8 +38,11 @@ pub fn list(connection: &Connection, known: &mut Known) -> Result<Vec<Unprojecte
     let mut listed = Vec::new();
     while let Some(row) = rows.next()? {
         let (key, projected) = (row.get(0)?, row.get(4)?);
-        let type_name =
-            first(connection, known, key, row.get(3)?, projected)?.map_or_else(String::new, |(_, name)| name);
+        let type_name = match first(connection, known, key, row.get(3)?, projected) {
+            // What cannot be read is a matter for `verify`.
+            Err(error) if error.is_damage() => String::new(),
+            found => found?.map_or_else(String::new, |(_, name)| name),
+        };
         listed.push(Unprojected { aggregate_id: row.get(1)?, seq: row.get(2)?, projected, type_name });
     }
     Ok(listed)

@@ -39,6 +39,7 @@ pub struct Batch {
     stored: Option<Stored>,
     /// The item that `apply` failed on.
     failed: Option<usize>,
+    any_parked: bool,
     /// How the aggregates that were touched since `mark` stood then, and the next position.
     saved: (FxHashMap<usize, State>, Option<i64>),
     /// What a SQL projector gets as `:data` instead of the stored text, by index.
@@ -112,6 +113,7 @@ impl Batch {
             items,
             stored: None,
             failed: None,
+            any_parked: false,
             saved: (FxHashMap::default(), None),
             projected: FxHashMap::default(),
             aggregates: Vec::new(),
@@ -172,13 +174,14 @@ impl Batch {
     pub fn park(&mut self, index: usize) -> Option<&str> {
         let at = self.by_id[aggregate_of(self.items.get(index)?)];
         let progress = &mut self.aggregates[at];
+        self.any_parked = true;
         progress.parked = Some(progress.parked.map_or(index, |parked| parked.min(index)));
         Some(&progress.aggregate_id)
     }
 
     fn is_parked(&self, index: usize) -> bool {
         let parked = || self.aggregates[self.by_id[aggregate_of(&self.items[index])]].parked;
-        self.policy.park && parked().is_some_and(|parked| parked <= index)
+        self.any_parked && parked().is_some_and(|parked| parked <= index)
     }
 
     /// The item that the last call of `apply` failed on, where it was an item.
