@@ -34,6 +34,7 @@ describe("use after close", () => {
       transaction: () => store.transaction(() => assert.fail()),
       replay: () => store.replay(written("a", 3)),
       replayAll: () => store.replayAll("[]"),
+      reproject: () => store.reproject("a"),
       subscribe: () => store.subscribe(Written, () => {}),
       subscribeAll: () => store.subscribeAll(() => {}),
       read: () => store.read("a"),

@@ -30,6 +30,7 @@ const acts = {
   runAll: (Note) => store.runAll([[Note, { noteID: "a" }]]),
   replay: () => store.replay({ kind: "gap", aggregateID: "a", after: -1, through: 5_000 }),
   replayAll: () => store.replayAll([written("a", 0)]),
+  reproject: () => store.reproject("a"),
   claim: () => store.claim("a", "somebody"),
   remove: () => store.remove("a"),
   transaction: () => store.transaction(() => {}),

@@ -19,9 +19,9 @@ describe("TypeScript imports go one way", () => {
   /** Each file may import those before it. */
   const ORDER = [
     "errors promise argument bind payload row sql native schema define",
-    "transaction statement database project published watch catch-up publish skipped queue context",
-    "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream replay",
-    "settings store index drizzle foreign json-schema projection sync-event",
+      "transaction statement database project published watch catch-up publish skipped queue context",
+      "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
+      "settings store index drizzle foreign json-schema projection sync-event",
   ].flatMap((line) => line.split(" "))
   /** The name of a type alone, which no running code follows. */
   const TYPES_ONLY = { statement: ["database"] }

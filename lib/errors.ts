@@ -25,7 +25,8 @@ export const errorCodes = {
     "Take events faster; read what is missing from the log, after the named seqs (`seq`, or `delivered` of a stream).",
   // Replaying
   ERR_INVALID_EVENT: "Correct or drop the item: the message names its index and field.",
-  ERR_UNKNOWN_EVENT: "Define the event in this store's registry, or upgrade this program.",
+  ERR_UNKNOWN_EVENT:
+    "Define the event in this store's registry, or upgrade this program; `reproject` what was recorded while it was unknown.",
   ERR_AGGREGATE_MISMATCH: "Correct the event: its data and its envelope name different aggregates.",
   ERR_REPLAY_DIVERGED: "Stop: two histories of one aggregate exist; find out which one is right.",
   ERR_SEQUENCE_MISMATCH: "Fetch the events after the last held seq and replay them in order.",
@@ -64,6 +65,8 @@ export interface ErrorFields {
   first?: number
   /** Its last. */
   last?: number
+  /** The last seq that is projected, where later ones are only stored. */
+  projected?: number
   /** The epoch that is stored, where ownership was refused. */
   epoch?: number
   /** The epoch that was offered in its place. */
@@ -114,6 +117,7 @@ export class SyncError extends Error implements ErrorFields {
   declare readonly seq?: number
   declare readonly first?: number
   declare readonly last?: number
+  declare readonly projected?: number
   declare readonly epoch?: number
   declare readonly gotEpoch?: number
   declare readonly issues?: readonly ErrorIssue[]

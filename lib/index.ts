@@ -27,13 +27,20 @@ export type { RunEvents, RunList, Store } from "./store"
 export type { RunAsyncOptions, RunOptions } from "./run"
 export type { RemoveOptions } from "./remove"
 export type { AsyncOptions } from "./context"
-export type { ReplayAsyncOptions, ReplayInput, ReplayOptions, ReplayResult } from "./replay"
+export type {
+  ReplayAllOptions,
+  ReplayAsyncOptions,
+  ReplayInput,
+  ReplayOptions,
+  ReplayResult,
+  ReprojectResult,
+} from "./replay"
 export type { ConvertEvent, ListenerErrorHandler, SubscribeOptions } from "./publish"
 export type { SkippedHandler } from "./skipped"
 export type { EphemeralEvent, LiveEvent, PublishedEvent, PublishedOf } from "./published"
 export type { StreamCapacity, StreamOptions } from "./stream"
 export type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"
-export type { AggregateStats, LargestEvent, Share, Stats, StatsOptions, TypeStats } from "./stats"
+export type { AggregateStats, LargestEvent, Share, Stats, StatsOptions, TypeStats, UnprojectedAggregate } from "./stats"
 export type { LogItem, LogOptions } from "./log"
 export type { Change, ChangesOptions } from "./changes"
 export type { WaitOptions, WaitSequences } from "./wait"

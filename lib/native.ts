@@ -65,6 +65,9 @@ export const RUN = {
   guard: 16,
 } as const
 
+/** What is left to do for an event that `replayApply` has applied. */
+export const APPLIED = { project: 1, publish: 2 } as const
+
 /** The kinds of projector that `register` knows. */
 export const PROJECTOR = { missing: 0, none: 1, function: 2, sql: 3 } as const
 
@@ -160,13 +163,18 @@ export interface Binding {
   claim(handle: Handle, aggregateID: string, owner: string | null, expectedEpoch: number): [string | null, number]
   owner(handle: Handle, aggregateID: string): [string | null, number] | null
 
-  replayParse(handle: Handle, input: string | Uint8Array | string[]): Batch
+  /** `record`: events of unknown types are stored; `park`: aggregates can be parked. */
+  replayParse(handle: Handle, input: string | Uint8Array | string[], record: boolean, park: boolean): Batch
   replayLength(batch: Batch): number
-  /** Eight values an item: index (-1 - index where the stored form must come back), definition, and the event's. */
+  /**
+   * Eight values an item: index (-1 - index where the stored form must come back), definition (the name of a type that has
+   * none), and the event's.
+   */
   replayPage(handle: Handle, batch: Batch, from: number): [end: number, ...items: unknown[]]
   /** The stored form of an item's data and metadata. */
   replaySetData(handle: Handle, batch: Batch, index: number, data: string, metadata: string | null): void
   replaySetProjected(batch: Batch, index: number, text: string): void
+  /** Three values an applied event: its index, its position, and `APPLIED` flags. */
   replayApply(
     handle: Handle,
     batch: Batch,
@@ -175,9 +183,19 @@ export interface Binding {
     owner: string | null,
     epoch: number,
     collect: boolean,
-  ): [stop: number, pendingBase: number, ...indicesAndPositions: number[]]
+  ): [stop: number, pendingBase: number, ...applied: number[]]
   replayEvents(handle: Handle, batch: Batch, indices: number[]): unknown[]
-  replayResults(batch: Batch): unknown[]
+  /** The item that `replayApply` failed on; -1 where it was none. */
+  replayFailed(batch: Batch): number
+  /** What is done from here on can be forgotten by `replayRewind`. */
+  replayMark(batch: Batch): void
+  replayRewind(batch: Batch): void
+  /** Leaves the items of an item's aggregate from that one on; answers the aggregate. */
+  replayPark(batch: Batch, index: number): string | null
+  /** Writes the sequences. Five values an aggregate: id, applied, duplicate, seq, and where it lags, projected. */
+  replayFinish(handle: Handle, batch: Batch): unknown[]
+  /** What an aggregate holds that is still to be projected, a page of it, as a batch. */
+  reproject(handle: Handle, aggregateID: string): Batch
 
   read(
     handle: Handle,

@@ -149,13 +149,12 @@ export function pageEvent(page: EventPage, index: number): { event: Event; text:
   const before = at - EVENT_NUMBERS
   const id = ids.slice(index === 0 ? 0 : numbers[before], numbers[at])
   const text = data.slice(index === 0 ? 0 : numbers[before + 1], numbers[at + 1])
-  const name = types[numbers[at + 5] as number] as string
-  const dot = name.lastIndexOf(".")
+  const { type, version } = typeAndVersion(types[numbers[at + 5] as number] as string)
   const created = numbers[at + 3] as number
   const event = lazyEvent(
     id,
-    name.slice(0, dot),
-    Number(name.slice(dot + 1)),
+    type,
+    version,
     aggregates[numbers[at + 6] as number] as string,
     numbers[at + 2] as number,
     Number.isNaN(created) ? null : created,
@@ -163,6 +162,12 @@ export function pageEvent(page: EventPage, index: number): { event: Event; text:
     text,
   )
   return { event, text, position: numbers[at + 4] as number }
+}
+
+/** @internal What a stored type is made of: `session.updated.1`. */
+export function typeAndVersion(name: string): { type: string; version: number } {
+  const dot = name.lastIndexOf(".")
+  return { type: name.slice(0, dot), version: Number(name.slice(dot + 1)) }
 }
 
 /** @internal Gives `target` an own, enumerable `data` that is parsed from `text` when first read. */

@@ -47,6 +47,8 @@ export interface AggregateSummary extends Ownership {
   aggregateID: string
   /** The last one; never lowered. */
   seq: number
+  /** The last seq that is projected (-1: none), only where that is not `seq`: see `reproject`. */
+  projected?: number
 }
 
 /** What reading needs of a store. */
@@ -122,7 +124,7 @@ export function aggregates({ handle, transactions }: ReadContext, options?: Aggr
   while (list.length < limit) {
     const flat = native.aggregates(handle, prefix, after, Math.min(limit - list.length, READ_PAGE_ROWS))
     if (flat.length === 0) break
-    for (let at = 0; at < flat.length; at += 4) list.push(summary(flat, at))
+    for (let at = 0; at < flat.length; at += 5) list.push(summary(flat, at))
     after = (list.at(-1) as AggregateSummary).aggregateID
   }
   return list
@@ -152,10 +154,12 @@ function checkedIDs(aggregateIDs: Iterable<string>): string[] {
 }
 
 function summary(flat: readonly unknown[], at: number): AggregateSummary {
-  return {
+  const listed: AggregateSummary = {
     aggregateID: flat[at] as string,
     seq: flat[at + 1] as number,
     owner: flat[at + 2] as string | null,
     epoch: flat[at + 3] as number,
   }
+  if (flat[at + 4] !== null) listed.projected = flat[at + 4] as number
+  return listed
 }

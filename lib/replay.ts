@@ -1,14 +1,16 @@
-import { checkBoolean, checkInteger, checkOptions, checkOwner, checkSignal } from "./argument"
+import { checkAggregateID, checkBoolean, checkChoice, checkInteger, checkOptions } from "./argument"
+import { checkOwner, checkSignal } from "./argument"
 import type { AsyncOptions, WriteContext } from "./context"
 import { SyncError, invalidArgument, show } from "./errors"
 import type { LogItem } from "./log"
-import { PROJECTOR, native, type Batch } from "./native"
-import { lazyEvent, serialize, type Event, type SerializedEvent } from "./payload"
+import { APPLIED, PROJECTOR, native, type Batch } from "./native"
+import { Parking } from "./park"
+import { lazyEvent, serialize, typeAndVersion, type Event, type SerializedEvent } from "./payload"
 import { applyProjector, holdSkipped, type Target } from "./project"
 import { isThenable, quiet } from "./promise"
 import { validated } from "./schema"
 
-/** What `replay` and `replayAll` take. */
+/** What `replay` takes. */
 export interface ReplayOptions {
   /** Deliver to listeners what was applied. Default false. */
   publish?: boolean | undefined
@@ -19,10 +21,26 @@ export interface ReplayOptions {
   owner?: string | undefined
   /** A lower one than is stored is refused (`ERR_NOT_OWNER`), a higher one adopted. From 0. Default: not looked at. */
   epoch?: number | undefined
+  /**
+   * An event of a type and version that this store does not define: "error" refuses it (`ERR_UNKNOWN_EVENT`), "record" stores
+   * it, and from it on its aggregate is only stored, not projected, until `reproject`. Default "error".
+   */
+  unknown?: "error" | "record" | undefined
+}
+
+/** What `replayAll` takes. */
+export interface ReplayAllOptions extends ReplayOptions {
+  /**
+   * An item that cannot be applied: "throw" takes the whole batch back; "park" leaves that item and the later ones of its
+   * aggregate, says so in its result, and applies the others. Items without the shape of one, `ERR_TOO_LARGE`,
+   * `ERR_ASYNC_SCHEMA`, and what fails for all (the lock, the disk, the connection, the commit) throw either way. Default
+   * "throw".
+   */
+  onError?: "throw" | "park" | undefined
 }
 
 /** What `replayAllAsync` takes. */
-export type ReplayAsyncOptions = ReplayOptions & AsyncOptions
+export type ReplayAsyncOptions = ReplayAllOptions & AsyncOptions
 
 /** What a replay did to one aggregate. */
 export interface ReplayResult {
@@ -33,6 +51,23 @@ export interface ReplayResult {
   duplicate: number
   /** The last seq held now. */
   seq: number
+  /** The last seq that is projected (-1: none), only where that is not `seq`: later ones wait for `reproject`. */
+  projected?: number
+  /** Only with `index`: why the item there was not applied, the very value that was thrown. */
+  error?: unknown
+  /** Of the item, from 0, at which the aggregate was parked. A later replay that brings it again goes on from there. */
+  index?: number
+}
+
+/** What `reproject` did. */
+export interface ReprojectResult {
+  aggregateID: string
+  /** How many events were projected. */
+  applied: number
+  /** The last seq held; -1 where there is none. */
+  seq: number
+  /** The last seq that is projected: `seq`, unless a type is still unknown. */
+  projected: number
 }
 
 /** Events and log items, as objects; or their JSON text or its UTF-8 bytes, as one array or one a line. */
@@ -43,11 +78,14 @@ interface Settings {
   readonly owner: string | null
   /** -1: not asked. */
   readonly epoch: number
+  readonly record: boolean
+  readonly park: boolean
 }
 
 /** An item that JavaScript has checked before it is applied. */
 interface Checked {
-  readonly target: Target
+  /** Undefined: its type is unknown, and it is only stored. */
+  readonly target: Target | undefined
   readonly event: Event
   readonly text: string
   /** What the projector receives. */
@@ -71,7 +109,7 @@ export class Replayer {
   }
 
   replayAll(input: ReplayInput, options?: ReplayOptions): ReplayResult[] {
-    const { batch, settings } = this.#begin("replayAll", input, options, REPLAY_OPTIONS)
+    const { batch, settings } = this.#begin("replayAll", input, options, REPLAY_ALL_OPTIONS)
     return this.context.transactions.write(() => this.#apply(batch, settings))
   }
 
@@ -79,6 +117,20 @@ export class Replayer {
     const { batch, settings } = this.#begin("replayAllAsync", input, options, REPLAY_ASYNC_OPTIONS)
     this.context.transactions.assertMayWait("replayAllAsync")
     return this.context.queue.enqueue(() => this.#apply(batch, settings), checkSignal(options?.signal))
+  }
+
+  /** Goes on, a page in a transaction, so that others wait for none that is long, until a page has nothing to project. */
+  reproject(aggregateID: string): ReprojectResult {
+    const { handle, transactions, record } = this.context
+    transactions.assertUsable("reproject")
+    checkAggregateID(aggregateID)
+    if (!record) throw invalidArgument("reproject needs a store that records (record: true)")
+    for (let applied = 0; ;) {
+      const page = () => this.#apply(native.reproject(handle, aggregateID), STORED)[0] as ReplayResult
+      const { applied: more, seq, projected } = transactions.write(page)
+      applied += more
+      if (more === 0 || projected === undefined) return { aggregateID, applied, seq, projected: projected ?? seq }
+    }
   }
 
   /** Reads the whole input and checks its shapes, before anything is locked. */
@@ -94,38 +146,59 @@ export class Replayer {
     const collected = collect(call, input)
     // The iterable is the caller's code: it may have closed the store.
     this.context.transactions.assertUsable(call)
-    return { batch: native.replayParse(this.context.handle, collected), settings }
+    const { record, park } = settings
+    return { batch: native.replayParse(this.context.handle, collected, record, park), settings }
   }
 
   #apply(batch: Batch, settings: Settings): ReplayResult[] {
+    const { handle, transactions } = this.context
+    const parking = settings.park ? new Parking(transactions, batch) : undefined
     const length = native.replayLength(batch)
     for (let from = 0; from < length;) {
-      const page = this.context.transactions.checking(() => this.#check(batch, from))
-      this.#applyPage(batch, from, page, settings)
+      const page = transactions.checking(() => this.#check(batch, from, settings, parking))
+      if (parking === undefined) this.#applyItems(batch, from, page.end, page, settings)
+      else parking.apply(from, page.end, (at, end) => this.#applyItems(batch, at, end, page, settings, parking))
       if (page.failure !== undefined) throw page.failure.error
       from = page.end
     }
-    return results(native.replayResults(batch))
+    return results(native.replayFinish(handle, batch), parking)
   }
 
   /** Parses, upcasts and validates the next items, as many as Rust hands out at once. */
-  #check(batch: Batch, from: number): Page {
-    const [end, ...flat] = native.replayPage(this.context.handle, batch, from)
+  #check(batch: Batch, from: number, settings: Settings, parking: Parking | undefined): Page {
     const items = new Map<number, Checked>()
+    let page
+    try {
+      page = native.replayPage(this.context.handle, batch, from)
+    } catch (error) {
+      if (parking === undefined) throw error
+      parking.park(from, error)
+      return { end: from + 1, items, failure: undefined }
+    }
+    const [end, ...flat] = page
     for (let at = 0; at < flat.length; at += ITEM_WIDTH) {
       const flagged = flat[at] as number
       const index = flagged < 0 ? -1 - flagged : flagged
+      if (parking?.isParked(flat[at + 4] as string)) continue
       try {
-        items.set(index, this.#checkItem(batch, index, flagged < 0, flat, at))
+        items.set(index, this.#checkItem(batch, index, flagged < 0, flat, at, settings))
       } catch (error) {
-        return { end: index, items, failure: { error } }
+        if (parking === undefined) return { end: index, items, failure: { error } }
+        parking.park(index, error)
       }
     }
     return { end, items, failure: undefined }
   }
 
-  #checkItem(batch: Batch, index: number, rewrite: boolean, flat: readonly unknown[], at: number): Checked {
-    const target = this.context.projections.targets[flat[at + 1] as number] as Target
+  #checkItem(
+    batch: Batch,
+    index: number,
+    rewrite: boolean,
+    flat: readonly unknown[],
+    at: number,
+    settings: Settings,
+  ): Checked {
+    const target = this.#target(flat, at)
     const given = flat[at + 7] as string
     const parsed: unknown = JSON.parse(given)
     const text = rewrite ? JSON.stringify(parsed) : given
@@ -134,49 +207,54 @@ export class Replayer {
       const metadata = event.metadata === undefined ? null : JSON.stringify(event.metadata)
       native.replaySetData(this.context.handle, batch, index, text, metadata)
     }
+    if (target === undefined) return { target, event, text, output: undefined }
     const input = upcast(target, parsed)
     const projected = target.upcasts.length > 0 ? JSON.stringify(input) : text
     if (target.upcasts.length > 0 && target.kind === PROJECTOR.sql) native.replaySetProjected(batch, index, projected)
     const { aggregateID, seq } = event
-    const subject = { type: target.definition.name, aggregateID, seq, index }
+    const subject = { type: target.definition.name, aggregateID, seq, ...(settings !== STORED && { index }) }
     const { validate } = this.context
     const output = validate === "never" ? input : validated(target.effective.schema, input, projected, subject)
     return { target, event, text, output }
   }
 
-  #applyPage(batch: Batch, from: number, page: Page, { publish, owner, epoch }: Settings): void {
-    for (let at = from; at < page.end;) {
-      const [stop, pending, ...applied] = native.replayApply(
-        this.context.handle,
-        batch,
-        at,
-        page.end,
-        owner,
-        epoch,
-        publish,
-      )
+  #applyItems(batch: Batch, from: number, to: number, page: Page, settings: Settings, parking?: Parking): void {
+    const { handle } = this.context
+    const { publish, owner, epoch } = settings
+    for (let at = from; at < to;) {
+      const [stop, pending, ...applied] = native.replayApply(handle, batch, at, to, owner, epoch, publish)
       if (publish) this.#hold(batch, pending, applied, page)
       if (this.context.projections.skipInSql) this.#holdSkipped(batch, page)
-      for (let k = 0; k < applied.length; k += 2) this.#project(page.items.get(applied[k] as number))
+      for (let k = 0; k < applied.length; k += 3) {
+        if (((applied[k + 2] as number) & APPLIED.project) === 0) continue
+        const index = applied[k] as number
+        if (parking !== undefined) parking.projecting = index
+        this.#project(page.items.get(index))
+      }
+      if (parking !== undefined) parking.projecting = undefined
       at = stop
     }
   }
 
   #project(item: Checked | undefined): void {
     const { tx, transactions } = this.context
-    if (item !== undefined) applyProjector(transactions, item.target, tx, item.output, item.event)
+    if (item?.target !== undefined) applyProjector(transactions, item.target, tx, item.output, item.event)
   }
 
-  /** Puts applied events (index and position) among those that wait for the commit; the unchecked ones are fetched for it. */
+  /** Puts applied events among those that wait for the commit; the unchecked ones are fetched for it. */
   #hold(batch: Batch, pending: number, applied: readonly number[], page: Page): void {
-    const unseen = applied.filter((index, k) => k % 2 === 0 && !page.items.has(index))
+    const told: { index: number; position: number }[] = []
+    for (let k = 0; k < applied.length; k += 3) {
+      const [index, position, steps] = applied.slice(k, k + 3) as [number, number, number]
+      if ((steps & APPLIED.publish) !== 0) told.push({ index, position })
+    }
+    const unseen = told.map(({ index }) => index).filter((index) => !page.items.has(index))
     const fetched = unseen.length > 0 ? native.replayEvents(this.context.handle, batch, unseen) : []
     let next = 0
-    for (let k = 0; k < applied.length; k += 2) {
-      const { event, text } = page.items.get(applied[k] as number) ?? this.#unchecked(fetched, ITEM_WIDTH * next++)
-      const position = applied[k + 1] as number
-      this.context.transactions.hold(pending + k / 2, { event, text, position, recorded: true, publish: true })
-    }
+    told.forEach(({ index, position }, order) => {
+      const { event, text } = page.items.get(index) ?? this.#unchecked(fetched, ITEM_WIDTH * next++)
+      this.context.transactions.hold(pending + order, { event, text, position, recorded: true, publish: true })
+    })
   }
 
   #holdSkipped(batch: Batch, page: Page): void {
@@ -186,24 +264,34 @@ export class Replayer {
   }
 
   #unchecked(flat: readonly unknown[], at: number): Pick<Checked, "event" | "text"> {
-    const target = this.context.projections.targets[flat[at + 1] as number] as Target
     const text = flat[at + 7] as string
-    return { event: eventAt(target, flat, at, text), text }
+    return { event: eventAt(this.#target(flat, at), flat, at, text), text }
+  }
+
+  #target(flat: readonly unknown[], at: number): Target | undefined {
+    const index = flat[at + 1]
+    return typeof index === "number" ? (this.context.projections.targets[index] as Target) : undefined
   }
 }
 
 /** Values that stand for one item in what Rust hands out. */
 const ITEM_WIDTH = 8
 
-const REPLAY_OPTIONS = ["publish", "owner", "epoch"]
-const REPLAY_ASYNC_OPTIONS = [...REPLAY_OPTIONS, "signal"]
+const REPLAY_OPTIONS = ["publish", "owner", "epoch", "unknown"]
+const REPLAY_ALL_OPTIONS = [...REPLAY_OPTIONS, "onError"]
+const REPLAY_ASYNC_OPTIONS = [...REPLAY_ALL_OPTIONS, "signal"]
+
+/** For what is stored already. */
+const STORED: Settings = { publish: false, owner: null, epoch: -1, record: false, park: false }
 
 function replaySettings(call: string, options: ReplayAsyncOptions | undefined, names: readonly string[]): Settings {
-  const { publish, owner, epoch } = checkOptions(call, options, names)
+  const { publish, owner, epoch, unknown, onError } = checkOptions(call, options, names)
   return {
     publish: checkBoolean("publish", publish, false),
     owner: checkOwner("owner", owner),
     epoch: epoch === undefined ? -1 : checkInteger("epoch", epoch, 0),
+    record: checkChoice("unknown", unknown, ["error", "record"], "error") === "record",
+    park: checkChoice("onError", onError, ["throw", "park"], "throw") === "park",
   }
 }
 
@@ -243,11 +331,12 @@ function escapeLoneSurrogates(text: string): string {
   return text.replace(/\p{Surrogate}/gu, (unit) => `\\u${unit.charCodeAt(0).toString(16)}`)
 }
 
-function eventAt({ definition }: Target, flat: readonly unknown[], at: number, text: string): Event {
+function eventAt(target: Target | undefined, flat: readonly unknown[], at: number, text: string): Event {
+  const { type, version } = target?.definition ?? typeAndVersion(flat[at + 1] as string)
   return lazyEvent(
     flat[at + 3] as string,
-    definition.type,
-    definition.version,
+    type,
+    version,
     flat[at + 4] as string,
     flat[at + 2] as number,
     flat[at + 5] as number | null,
@@ -269,15 +358,17 @@ function upcast({ upcasts, definition }: Target, data: unknown): unknown {
   return input
 }
 
-function results(flat: readonly unknown[]): ReplayResult[] {
+function results(flat: readonly unknown[], parking: Parking | undefined): ReplayResult[] {
   const list: ReplayResult[] = []
-  for (let at = 0; at < flat.length; at += 4) {
-    list.push({
+  for (let at = 0; at < flat.length; at += 5) {
+    const result: ReplayResult = {
       aggregateID: flat[at] as string,
       applied: flat[at + 1] as number,
       duplicate: flat[at + 2] as number,
       seq: flat[at + 3] as number,
-    })
+    }
+    if (flat[at + 4] !== null) result.projected = flat[at + 4] as number
+    list.push(Object.assign(result, parking?.parked.get(result.aggregateID)))
   }
   return list
 }

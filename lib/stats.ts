@@ -46,6 +46,17 @@ export interface LargestEvent {
   bytes: number
 }
 
+/** An aggregate that is not projected to its end. */
+export interface UnprojectedAggregate {
+  aggregateID: string
+  /** The last one that it holds. */
+  seq: number
+  /** The last one that is projected; -1 for none. */
+  projected: number
+  /** Of the first event after that, with its version: the one that the store did not know when it was recorded. Empty where it cannot be read. */
+  type: string
+}
+
 /** What a store tells of itself. The totals are those of all events. */
 export interface Stats extends Share {
   /** Bytes of the database file. */
@@ -90,6 +101,8 @@ export interface Stats extends Share {
   aggregates: AggregateStats[]
   /** The largest events first. Of one type in one segment (1,024 events), only the largest is known. */
   largest: LargestEvent[]
+  /** What waits for `reproject`, in the order of creation, at most 100. */
+  unprojected: UnprojectedAggregate[]
 }
 
 /** Lists are made in memory. */

@@ -20,7 +20,8 @@ import type { LiveEvent, PublishedEvent, PublishedOf } from "./published"
 import { WriteQueue } from "./queue"
 import { aggregates, get, read, readAll, sequence, sequences } from "./read"
 import type { AggregateSummary, AggregatesOptions, ReadAllOptions, ReadOptions } from "./read"
-import { Replayer, type ReplayAsyncOptions, type ReplayInput, type ReplayOptions, type ReplayResult } from "./replay"
+import { Replayer, type ReplayAllOptions, type ReplayAsyncOptions, type ReplayInput } from "./replay"
+import type { ReplayOptions, ReplayResult, ReprojectResult } from "./replay"
 import { Remover, type RemoveOptions } from "./remove"
 import { Runner, type RunAsyncOptions, type RunOptions } from "./run"
 import type { Synchronous } from "./schema"
@@ -184,15 +185,25 @@ export class Store<Tx = Database> {
    * Applies events that were recorded elsewhere, in one transaction, with one result per aggregate in order of
    * appearance. What is held already counts as duplicate. `ERR_INVALID_EVENT`, `ERR_TOO_LARGE`, `ERR_UNKNOWN_EVENT`,
    * `ERR_AGGREGATE_MISMATCH`, `ERR_INVALID_DATA`, `ERR_NOT_OWNER`, `ERR_REPLAY_DIVERGED`, `ERR_SEQUENCE_MISMATCH`,
-   * `ERR_NO_PROJECTOR`.
+   * `ERR_NO_PROJECTOR`. With `onError: "park"` what concerns one aggregate stops that one alone, and stands in its result.
    */
-  replayAll(input: ReplayInput, options?: ReplayOptions): ReplayResult[] {
+  replayAll(input: ReplayInput, options?: ReplayAllOptions): ReplayResult[] {
     return this.#replayer.replayAll(input, options)
   }
 
   /** `replayAll`, waiting for a busy database without blocking the event loop. */
   replayAllAsync(input: ReplayInput, options?: ReplayAsyncOptions): Promise<ReplayResult[]> {
     return this.#replayer.replayAllAsync(input, options)
+  }
+
+  /**
+   * Projects what a replay with `unknown: "record"` has only stored, in order, as far as the types are known now: 500 events
+   * a transaction. What a projector throws reaches the caller, and `projected` stays where the last transaction left it.
+   * Publishes nothing. An unknown aggregate has seq -1, and nothing to project. `ERR_AGGREGATE_MISMATCH`,
+   * `ERR_INVALID_DATA`, `ERR_NO_PROJECTOR`, `ERR_IN_PROJECTOR`, `ERR_BUSY`, `ERR_READONLY`.
+   */
+  reproject(aggregateID: string): ReprojectResult {
+    return this.#replayer.reproject(aggregateID)
   }
 
   /**

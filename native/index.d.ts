@@ -43,7 +43,7 @@ export declare function adoptEnd(adoption: Adoption): void
 /** Goes on for some milliseconds: `{more, report}` as JSON text; at the end the report has findings. */
 export declare function adoptStep(adoption: Adoption, milliseconds: number): string
 
-/** Aggregates by id: four flat values each, id, seq, owner, epoch. */
+/** Aggregates by id: five flat values each, id, seq, owner, epoch, and the last seq that is projected where that is another. */
 export declare function aggregates(handle: Handle, prefix: string, after: string, limit: number): (string | number | null)[]
 
 /** Begins a copy of the file into one that is not there yet. */
@@ -216,33 +216,56 @@ export declare function remove(handle: Handle, aggregateId: string, definition: 
 
 /**
  * Applies items inside the open transaction; `epoch` −1 for none. Answers where it stopped, how many events were
- * pending before, and index and position of each applied event (all with `collect`, else those of JavaScript projectors).
+ * pending before, and three values an applied event (those of JavaScript projectors, and with `collect` all that are told):
+ * its index, its position, and 1 where its projector is to run, plus 2 where listeners are to hear it.
  */
 export declare function replayApply(handle: Handle, batch: Batch, from: number, to: number, owner: string | undefined | null, epoch: number, collect: boolean): number[]
 
 /** The events of items, in the same eight values as `replayPage`, without its first. */
 export declare function replayEvents(handle: Handle, batch: Batch, indices: Array<number>): FlatItems
 
+/** The item that the last `replayApply` failed on; −1 where it was none. */
+export declare function replayFailed(batch: Batch): number
+
+/**
+ * Ends a replay inside its transaction. Five flat values an aggregate, in order of appearance: aggregateID, applied,
+ * duplicate, seq, and the last seq that is projected where that is another.
+ */
+export declare function replayFinish(handle: Handle, batch: Batch): (string | number | null)[]
+
 /** How many items there are. */
 export declare function replayLength(batch: Batch): number
 
+/** What is done from here on can be forgotten by `replayRewind`. */
+export declare function replayMark(batch: Batch): void
+
 /**
  * The items from `from` that JavaScript must see: the end of the page, then eight flat values an item: index (−1 −
- * index where the data must first come back in stored form), def, seq, id, aggregateID, created, metadata, data.
+ * index where the data must first come back in stored form), def (the name of an unknown type), seq, id, aggregateID,
+ * created, metadata, data.
  */
 export declare function replayPage(handle: Handle, batch: Batch, from: number): FlatItems
 
-/** Reads the whole input and checks all shapes: JSON text (array or lines), the same as bytes, or a text an item. */
-export declare function replayParse(handle: Handle, input: string | Uint8Array | Array<string>): Batch
+/** Leaves the items of an item's aggregate from that one on. Answers the aggregate. */
+export declare function replayPark(batch: Batch, index: number): string | null
 
-/** Four flat values an aggregate, in order of appearance: aggregateID, applied, duplicate, seq. */
-export declare function replayResults(batch: Batch): (string | number)[]
+/**
+ * Reads the whole input and checks all shapes: JSON text (array or lines), the same as bytes, or a text an item.
+ * `record`: events of unknown types are stored; `park`: aggregates can be parked.
+ */
+export declare function replayParse(handle: Handle, input: string | Uint8Array | Array<string>, record: boolean, park: boolean): Batch
+
+/** Forgets what was done since `replayMark`, which has been rolled back. */
+export declare function replayRewind(batch: Batch): void
 
 /** Gives an item's data and metadata in the form in which they are stored. */
 export declare function replaySetData(handle: Handle, batch: Batch, index: number, data: string, metadata?: string | undefined | null): void
 
 /** Gives the upcast input that a SQL projector gets as `:data`. */
 export declare function replaySetProjected(batch: Batch, index: number, data: string): void
+
+/** The next stored events of an aggregate that are to be projected, as a batch that is applied like a replay. */
+export declare function reproject(handle: Handle, aggregateId: string): Batch
 
 /** Rolls the innermost frame back; answers how many events are still pending. */
 export declare function rollback(handle: Handle): number

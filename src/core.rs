@@ -285,7 +285,7 @@ impl Core {
             run::stamped(&mut self.ids, event, -1, 0)
         } else {
             let (connection, known) = (&self.connection, &mut self.known);
-            let sequence = run::writable(connection, event.aggregate_id, event.owner, event.expected_seq)?;
+            let sequence = run::writable(connection, known, event.aggregate_id, event.owner, event.expected_seq)?;
             let mut seen = None;
             if definition.dedupe.is_some() {
                 let candidate =

@@ -26,11 +26,25 @@ pub enum Error {
          a serialized type ends in its version, as in \"session.updated.1\""
     )]
     UnknownEvent { type_name: String, aggregate_id: String, seq: i64, index: usize },
+    /// Something new would be projected before what is only stored.
+    #[error(
+        "Unknown event type \"{type_name}\" was recorded at seq {seq} of aggregate \"{aggregate_id}\", which is \
+         projected through seq {projected} only: reproject it before anything new is recorded"
+    )]
+    Unprojected { type_name: String, aggregate_id: String, seq: i64, projected: i64 },
     /// `data[aggregate]` differs from the envelope's aggregate id.
     #[error(
-        "Aggregate mismatch at index {index}: data.{field} of {type_name} is {got}, the envelope says \"{aggregate_id}\""
+        "Aggregate mismatch at {}: data.{field} of {type_name} is {got}, the envelope says \"{aggregate_id}\"",
+        index.map_or_else(|| format!("seq {seq}"), |index| format!("index {index}"))
     )]
-    AggregateMismatch { index: usize, type_name: String, field: String, aggregate_id: String, got: String },
+    AggregateMismatch {
+        index: Option<usize>,
+        type_name: String,
+        field: String,
+        aggregate_id: String,
+        seq: i64,
+        got: String,
+    },
     /// The next replayed seq is not the one after the last held.
     #[error("Sequence mismatch for aggregate \"{aggregate_id}\": expected {expected}, got {got}")]
     SequenceMismatch { aggregate_id: String, expected: i64, got: i64, index: usize },
@@ -47,7 +61,7 @@ pub enum Error {
     #[error(
         "No projector for {type_name}, and no upcast leads from it to one (aggregate \"{aggregate_id}\", seq {seq})"
     )]
-    NoProjector { type_name: String, aggregate_id: String, seq: i64, index: usize },
+    NoProjector { type_name: String, aggregate_id: String, seq: i64, index: Option<usize> },
     /// A projector tried what projectors may not do.
     #[error("A projector may not {0}")]
     InProjector(&'static str),
@@ -78,6 +92,9 @@ pub enum Error {
     /// Stored bytes that cannot be what Syncline wrote.
     #[error("{0}")]
     Corrupt(String),
+    /// An event that must be there is not.
+    #[error("Aggregate \"{aggregate_id}\" has lost the event at seq {seq}")]
+    LostEvent { aggregate_id: String, seq: i64 },
     /// SQLite says that the file is damaged.
     #[error("{message}")]
     Malformed { message: String, sqlite_code: String },
@@ -127,7 +144,7 @@ impl Error {
             Error::InvalidEvent { .. } => "ERR_INVALID_EVENT",
             Error::InvalidData { .. } => "ERR_INVALID_DATA",
             Error::TooLarge { .. } => "ERR_TOO_LARGE",
-            Error::UnknownEvent { .. } => "ERR_UNKNOWN_EVENT",
+            Error::UnknownEvent { .. } | Error::Unprojected { .. } => "ERR_UNKNOWN_EVENT",
             Error::AggregateMismatch { .. } => "ERR_AGGREGATE_MISMATCH",
             Error::SequenceMismatch { .. } => "ERR_SEQUENCE_MISMATCH",
             Error::ReplayDiverged { .. } => "ERR_REPLAY_DIVERGED",
@@ -142,7 +159,9 @@ impl Error {
             Error::DiskFull { .. } => "ERR_DISK_FULL",
             Error::FileGone(_) => "ERR_FILE_GONE",
             Error::NotADatabase { .. } => "ERR_NOT_A_DATABASE",
-            Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::Malformed { .. } => "ERR_CORRUPT",
+            Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::LostEvent { .. } | Error::Malformed { .. } => {
+                "ERR_CORRUPT"
+            }
             Error::SchemaNewer { .. } => "ERR_SCHEMA_NEWER",
             Error::ForeignSchema { .. } | Error::NotAdoptable { .. } => "ERR_FOREIGN_SCHEMA",
             Error::InvalidArgument(_) => "ERR_INVALID_ARGUMENT",
@@ -168,8 +187,11 @@ impl Error {
             Error::UnknownEvent { type_name, aggregate_id, seq, index } => {
                 json!({"type": type_name, "aggregateID": aggregate_id, "seq": seq, "index": index})
             }
-            Error::AggregateMismatch { index, type_name, field, aggregate_id, got } => json!({
-                "index": index, "type": type_name, "field": field, "aggregateID": aggregate_id,
+            Error::Unprojected { type_name, aggregate_id, seq, projected } => {
+                json!({"type": type_name, "aggregateID": aggregate_id, "seq": seq, "projected": projected})
+            }
+            Error::AggregateMismatch { index, type_name, field, aggregate_id, seq, got } => json!({
+                "index": index, "type": type_name, "field": field, "aggregateID": aggregate_id, "seq": seq,
                 "expected": aggregate_id, "got": serde_json::from_str::<Value>(got).unwrap_or(Value::Null),
             }),
             Error::SequenceMismatch { aggregate_id, expected, got, index } => {
@@ -199,6 +221,7 @@ impl Error {
             Error::Constraint { sqlite_code, table, constraint, .. } => {
                 json!({"sqliteCode": sqlite_code, "table": table, "constraint": constraint})
             }
+            Error::LostEvent { aggregate_id, seq } => json!({"aggregateID": aggregate_id, "seq": seq}),
             Error::CorruptSegment { aggregate_id, first, last, .. } => {
                 json!({"aggregateID": aggregate_id, "first": first, "last": last})
             }
@@ -237,7 +260,7 @@ impl Error {
 
     /// Whether some events are not what Syncline writes, while the file around them is sound.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Error::Corrupt(_) | Error::CorruptSegment { .. })
+        matches!(self, Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::LostEvent { .. })
     }
 
     /// Whether a constraint of the caller's tables failed, in a projector or outside.

@@ -1,11 +1,19 @@
 //! Plain data. A payload is JSON text from the moment JavaScript made it until JavaScript reads it.
 
 use crate::error::{Error, Result, within};
-use crate::limits::{MAX_AGGREGATE_ID_BYTES, MAX_TYPE_BYTES};
+use crate::limits::{MAX_AGGREGATE_ID_BYTES, MAX_SAFE_INTEGER, MAX_TYPE_BYTES};
 
 /// `ERR_TOO_LARGE` for a versioned type name over its limit.
 pub fn check_type(name: &str) -> Result<()> {
     within(|| format!("The type \"{name}\""), name.len(), MAX_TYPE_BYTES, None)
+}
+
+/// Whether a name ends in a version, as that of every definition does: `session.updated.1`.
+pub fn is_versioned(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(name, version)| {
+        let digits = !version.starts_with('0') && version.bytes().all(|byte| byte.is_ascii_digit());
+        !name.is_empty() && digits && version.parse::<i64>().is_ok_and(|version| version <= MAX_SAFE_INTEGER)
+    })
 }
 
 /// `ERR_TOO_LARGE` for an aggregate id over its limit, `ERR_INVALID_ARGUMENT` for an empty one.
@@ -108,6 +116,8 @@ pub struct ReplayResult {
     pub duplicate: u32,
     /// The last seq held now.
     pub seq: i64,
+    /// The last seq that is projected, where that is another one.
+    pub projected: Option<i64>,
 }
 
 impl Repeated {

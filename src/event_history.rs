@@ -351,7 +351,7 @@ fn guarded(call: impl FnOnce() -> Result<()>) -> rusqlite::Result<()> {
 
 fn failure(error: &Error) -> rusqlite::Error {
     let code = match error {
-        Error::Corrupt(_) | Error::CorruptSegment { .. } => ffi::SQLITE_CORRUPT,
+        Error::Corrupt(_) | Error::CorruptSegment { .. } | Error::LostEvent { .. } => ffi::SQLITE_CORRUPT,
         Error::Busy { .. } => ffi::SQLITE_BUSY,
         _ => ffi::SQLITE_ERROR,
     };

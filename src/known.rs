@@ -93,7 +93,7 @@ impl Known {
     }
 
     /// The head of the segment at `place`. `ERR_CORRUPT` as [`Known::segment`] has it.
-    fn head(&mut self, connection: &Connection, place: &Place) -> Result<Head> {
+    pub fn head(&mut self, connection: &Connection, place: &Place) -> Result<Head> {
         let mut statement =
             connection.cached("SELECT summary, head FROM event_segment WHERE position = ?1 AND generation = ?2")?;
         let mut rows = statement.query((place.position, place.generation))?;

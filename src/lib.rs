@@ -34,8 +34,10 @@ pub mod dedupe;
 
 pub mod owner;
 pub mod project;
+pub mod projected;
 pub mod remove;
 pub mod replay;
+pub mod reproject;
 pub mod run;
 
 pub mod log;

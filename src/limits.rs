@@ -102,6 +102,9 @@ pub const STATS_SAMPLED_ROWS: i64 = 2_000;
 /// Aggregates that maintenance names, at most, of those that it could not read.
 pub const MAX_SKIPPED: usize = 100;
 
+/// Aggregates that `stats` names, at most, of those that are not projected to their end.
+pub const MAX_UNPROJECTED: usize = 100;
+
 /// Findings that `verify` tells of, at most.
 pub const MAX_FINDINGS: usize = 10_000;
 

@@ -140,12 +140,14 @@ pub struct Listed {
     pub owner: Option<String>,
     /// How many times that changed.
     pub epoch: i64,
+    /// The last seq that is projected, where that is another one.
+    pub projected: Option<i64>,
 }
 
 /// Aggregates whose id begins with `prefix`, ordered by id, from after an id.
 pub fn aggregates(connection: &Connection, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>> {
     let mut statement = connection.cached(
-        "SELECT aggregate_id, seq, owner_id, epoch FROM event_sequence
+        "SELECT aggregate_id, seq, owner_id, epoch, projected_seq FROM event_sequence
          WHERE aggregate_id > ?1 AND aggregate_id >= ?2 ORDER BY aggregate_id",
     )?;
     let mut rows = statement.query((after, prefix))?;
@@ -158,7 +160,8 @@ pub fn aggregates(connection: &Connection, prefix: &str, after: &str, limit: usi
             break;
         }
         last.clone_from(&aggregate_id);
-        listed.push(Listed { aggregate_id, seq: row.get(1)?, owner: row.get(2)?, epoch: row.get(3)? });
+        let (seq, owner, epoch, projected) = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        listed.push(Listed { aggregate_id, seq, owner, epoch, projected });
     }
     Ok(listed)
 }

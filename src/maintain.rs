@@ -20,6 +20,7 @@ use crate::known::Known;
 use crate::limits::{MAX_SKIPPED, SEGMENT_BYTES};
 use crate::pack::{self, Plan};
 use crate::segment::{self, Effort, Entry, Place};
+use crate::tables;
 use crate::turn::Turns;
 
 /// Pages of the first slice of vacuum; the number of the next ones follows from what it took.
@@ -219,7 +220,7 @@ impl Maintenance {
     /// Looks for the next aggregate whose segments are to be written anew.
     fn find_compactable(&mut self, connection: &Connection, after: i64) -> Result<Phase> {
         let mut statement = connection.cached(
-            "SELECT event_segment.aggregate, max(event_segment.seq), compacted_seq, compacted_by, min(effort)
+            "SELECT event_segment.aggregate, max(event_segment.seq), compacted_seq, compacted_by, min(effort), projected_seq
              FROM event_segment LEFT JOIN event_sequence ON event_sequence.key = event_segment.aggregate
              WHERE aggregate = (SELECT min(aggregate) FROM event_segment WHERE aggregate > ?1)",
         )?;
@@ -227,12 +228,14 @@ impl Maintenance {
         let Some(row) = found.next()?.filter(|row| row.get_ref(0).is_ok_and(|key| key != ValueRef::Null)) else {
             return self.after_packing(connection);
         };
-        let (aggregate, through) = (rising("event_segment", &after, row.get(0)?)?, row.get::<_, i64>(1)?);
+        let (aggregate, last) = (rising("event_segment", &after, row.get(0)?)?, row.get::<_, i64>(1)?);
+        // What is still to be projected is not compacted: the rules for it may not be known yet.
+        let through = row.get::<_, Option<i64>>(5)?.map_or(last, |projected| last.min(projected));
         let (compacted_seq, compacted_by): (Option<i64>, Option<i64>) = (row.get(2)?, row.get(3)?);
         let effort: i64 = row.get(4)?;
         let rules = self.rules.fingerprint();
         let fresh = compacted_seq.is_none_or(|compacted| compacted < through) || compacted_by != Some(rules);
-        let compacts = self.task.compact && rules != 0 && fresh;
+        let compacts = self.task.compact && rules != 0 && fresh && through >= 0;
         let presses = self.task.plan.effort == Effort::Thorough && effort == Effort::Quick as i64;
         if !compacts && !presses {
             return Ok(Phase::Compact(aggregate));
@@ -254,9 +257,10 @@ impl Maintenance {
         mut survey: Survey,
     ) -> Result<Phase> {
         let after = survey.last();
-        let range = history::Range { after, before: None, limit: usize::MAX, descending: false };
         // One snapshot a page: what somebody packs meanwhile must be seen in one place or the other. It may be a barrier.
         let seen = connection.snapshot(|| {
+            let before = tables::projected(connection, aggregate)?.map(|projected| projected + 1);
+            let range = history::Range { after, before, limit: usize::MAX, descending: false };
             history::by_seq(connection, known, ("", aggregate), range, &mut |event| {
                 survey.see(&self.rules, event.type_name, event.seq, event.data);
                 Ok(())

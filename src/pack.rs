@@ -136,6 +136,8 @@ pub struct Load {
     aggregate: i64,
     rows: Vec<Owned>,
     tail: Option<(Place, Arc<Segment>)>,
+    /// Through which seq the aggregate is projected; `None`: all of it.
+    projected: Option<i64>,
     effort: Effort,
 }
 
@@ -190,7 +192,8 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
     if loaded.is_empty() || !worth_it {
         return Ok(None);
     }
-    Ok(Some(Load { aggregate, rows: loaded, tail, effort: plan.effort }))
+    let projected = tables::projected(connection, aggregate)?;
+    Ok(Some(Load { aggregate, rows: loaded, tail, projected, effort: plan.effort }))
 }
 
 /// How many more pages a row reaches to than the one before: none where it stands beside it, one where enough others stand
@@ -256,7 +259,8 @@ pub fn prepare(connection: &Connection, known: &mut Known, load: &Load, rules: &
     let entries: Vec<Entry<'_>> = packed.chain(load.rows.iter().map(Owned::entry)).collect();
     let mut survey = Survey::default();
     if rules.fingerprint() != 0 {
-        for entry in &entries {
+        // Nothing that is still to be projected supersedes or is superseded: what of it ends a key's life is not known yet.
+        for entry in entries.iter().filter(|entry| load.projected.is_none_or(|projected| entry.seq <= projected)) {
             survey.see(rules, &known.of_type(connection, entry.type_key)?, entry.seq, entry.data);
         }
     }

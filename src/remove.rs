@@ -27,6 +27,10 @@ pub fn remove(
     let Some((definition, event)) = event else {
         if let Some(sequence) = tables::find_sequence(connection, aggregate_id)? {
             owner::check_writer(aggregate_id, &sequence, writer)?;
+            // What is gone needs no projector any more.
+            if sequence.projected.is_some() {
+                tables::update_projected(connection, sequence.key, None)?;
+            }
             if sequence.seq > sequence.removed_seq.unwrap_or(-1) {
                 let position = tables::next_position(connection)?;
                 erase(connection, known, sequence.key, sequence.seq, position, position, None)?;
@@ -35,7 +39,7 @@ pub fn remove(
         }
         return Ok((0, None));
     };
-    let sequence = run::writable(connection, aggregate_id, writer, event.expected_seq)?;
+    let sequence = run::writable(connection, known, aggregate_id, writer, event.expected_seq)?;
     let seq = run::following(aggregate_id, sequence.seq)?;
     let recorded = run::stamped(ids, event, seq, tables::next_position(connection)?);
     let tombstone = run::as_stored(definition, event, &recorded).to_json();

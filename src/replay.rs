@@ -3,6 +3,7 @@
 //! sequence.
 
 pub mod apply;
+mod compare;
 pub mod input;
 
 use std::ops::Range;
@@ -10,7 +11,7 @@ use std::ops::Range;
 use rustc_hash::FxHashMap;
 
 use crate::error::{Error, Result, within};
-use crate::event::{ReplayResult, StoredEvent};
+use crate::event::{ReplayResult, StoredEvent, is_versioned};
 use crate::limits::REPLAY_PAGE_BYTES;
 use crate::payload;
 use crate::project::{Definition, Definitions};
@@ -18,12 +19,29 @@ use crate::tables::Sequence;
 use input::{EventItem, Item, Text};
 
 /// Items that JavaScript sees at a time, at most.
-const PAGE_ITEMS: usize = 500;
+pub const PAGE_ITEMS: usize = 500;
+
+/// What a replay does with what it cannot apply.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Events of unknown types are stored. From the first one on, its aggregate is not projected.
+    pub record: bool,
+    /// Aggregates can be parked, and what was done since `mark` be forgotten.
+    pub park: bool,
+}
 
 /// The whole input of one replay, and how far it has come.
 pub struct Batch {
+    policy: Policy,
     source: String,
     items: Vec<Item>,
+    /// The items are stored already, and are to be projected.
+    stored: Option<Stored>,
+    /// The item that `apply` failed on.
+    failed: Option<usize>,
+    any_parked: bool,
+    /// How the aggregates that were touched since `mark` stood then, and the next position.
+    saved: (FxHashMap<usize, State>, Option<i64>),
     /// What a SQL projector gets as `:data` instead of the stored text, by index.
     projected: FxHashMap<usize, Box<str>>,
     aggregates: Vec<Progress>,
@@ -37,10 +55,27 @@ pub struct Batch {
 /// How one aggregate stands within the batch. Its sequence row is written once, at the end.
 struct Progress {
     aggregate_id: Box<str>,
+    /// Its items from this one on are left.
+    parked: Option<usize>,
+    state: State,
+}
+
+#[derive(Default, Clone)]
+struct State {
     sequence: Option<Sequence>,
+    /// Its last seq is to be written.
     moved: bool,
+    /// How far it is projected is to be written.
+    reprojected: bool,
     applied: u32,
     duplicate: u32,
+}
+
+struct Stored {
+    /// By index.
+    positions: Vec<i64>,
+    /// After the last item nothing more is stored.
+    ends: bool,
 }
 
 impl Batch {
@@ -75,8 +110,13 @@ impl Batch {
 
     fn new(source: String, items: Vec<Item>, max_event_bytes: usize) -> Self {
         let mut batch = Batch {
+            policy: Policy::default(),
             source,
             items,
+            stored: None,
+            failed: None,
+            any_parked: false,
+            saved: (FxHashMap::default(), None),
             projected: FxHashMap::default(),
             aggregates: Vec::new(),
             by_id: FxHashMap::default(),
@@ -87,18 +127,69 @@ impl Batch {
         for index in 0..batch.items.len() {
             let aggregate_id = aggregate_of(&batch.items[index]);
             if !batch.by_id.contains_key(aggregate_id) {
-                let aggregate_id: Box<str> = aggregate_id.into();
-                batch.by_id.insert(aggregate_id.clone(), batch.aggregates.len());
-                batch.aggregates.push(Progress {
-                    aggregate_id,
-                    sequence: None,
-                    moved: false,
-                    applied: 0,
-                    duplicate: 0,
-                });
+                batch.by_id.insert(aggregate_id.into(), batch.aggregates.len());
+                batch.aggregates.push(Progress::new(aggregate_id));
             }
         }
         batch
+    }
+
+    /// Events of one aggregate that are stored already, with their positions, and are to be projected. `ends`: nothing more
+    /// is stored of it.
+    pub fn of_stored(
+        source: String,
+        events: Vec<(EventItem, i64)>,
+        aggregate_id: &str,
+        sequence: Option<Sequence>,
+        ends: bool,
+        max_event_bytes: usize,
+    ) -> Self {
+        let (items, positions) = events.into_iter().map(|(event, position)| (Item::Event(event), position)).unzip();
+        let mut batch = Self::new(source, items, max_event_bytes);
+        if batch.aggregates.is_empty() {
+            batch.aggregates.push(Progress::new(aggregate_id));
+        }
+        batch.aggregates[0].state.sequence = sequence;
+        batch.stored = Some(Stored { positions, ends });
+        batch
+    }
+
+    /// With another policy than the default one, which refuses.
+    pub fn with(self, policy: Policy) -> Self {
+        Batch { policy, ..self }
+    }
+
+    /// What is done from here on can be forgotten by `rewind`.
+    pub fn mark(&mut self) {
+        self.saved.0.clear();
+        self.saved.1 = self.next_position;
+    }
+
+    /// Forgets what was done since `mark`, which the caller has rolled back.
+    pub fn rewind(&mut self) {
+        for (at, state) in self.saved.0.drain() {
+            self.aggregates[at].state = state;
+        }
+        self.next_position = self.saved.1;
+    }
+
+    /// Leaves the items of an item's aggregate from that one on. Answers the aggregate.
+    pub fn park(&mut self, index: usize) -> Option<&str> {
+        let at = self.by_id[aggregate_of(self.items.get(index)?)];
+        let progress = &mut self.aggregates[at];
+        self.any_parked = true;
+        progress.parked = Some(progress.parked.map_or(index, |parked| parked.min(index)));
+        Some(&progress.aggregate_id)
+    }
+
+    fn is_parked(&self, index: usize) -> bool {
+        let parked = || self.aggregates[self.by_id[aggregate_of(&self.items[index])]].parked;
+        self.any_parked && parked().is_some_and(|parked| parked <= index)
+    }
+
+    /// The item that the last call of `apply` failed on, where it was an item.
+    pub fn failed(&self) -> Option<usize> {
+        self.failed
     }
 
     /// How many items there are.
@@ -119,9 +210,9 @@ impl Batch {
             if seen.len() >= PAGE_ITEMS || bytes >= REPLAY_PAGE_BYTES {
                 return Ok((index, seen));
             }
-            let Some(event) = self.event(index) else { continue };
+            let Some(event) = self.event(index).filter(|_| !self.is_parked(index)) else { continue };
             match self.check(definitions, index, event) {
-                Ok(definition) if definition.needs_javascript() || !event.canonical => {
+                Ok(definition) if !event.canonical || definition.is_some_and(Definition::needs_javascript) => {
                     seen.push(index);
                     bytes += event.data.of(&self.source).len();
                 }
@@ -181,18 +272,26 @@ impl Batch {
             .iter()
             .map(|progress| ReplayResult {
                 aggregate_id: progress.aggregate_id.to_string(),
-                applied: progress.applied,
-                duplicate: progress.duplicate,
-                seq: progress.sequence.as_ref().map_or(-1, |sequence| sequence.seq),
+                applied: progress.state.applied,
+                duplicate: progress.state.duplicate,
+                seq: progress.state.sequence.as_ref().map_or(-1, |sequence| sequence.seq),
+                projected: progress.state.sequence.as_ref().and_then(|sequence| sequence.projected),
             })
             .collect()
     }
 
     /// Known type, and `data[aggregate]` equal to the envelope's. The latter waits for `set_data` where the text is
-    /// not in its stored form.
-    fn check<'d>(&self, definitions: &'d Definitions, index: usize, event: &EventItem) -> Result<&'d Definition> {
+    /// not in its stored form. `None`: the type is unknown, and the event is to be stored. One without a version will never
+    /// be known.
+    fn check<'d>(
+        &self,
+        definitions: &'d Definitions,
+        index: usize,
+        event: &EventItem,
+    ) -> Result<Option<&'d Definition>> {
         let definition = match definitions.find(&event.type_name) {
             Some(found) => definitions.get(found)?,
+            None if self.policy.record && is_versioned(&event.type_name) => return Ok(None),
             None => {
                 return Err(Error::UnknownEvent {
                     type_name: event.type_name.to_string(),
@@ -207,15 +306,22 @@ impl Batch {
             let literal = payload::inspect(data, &definition.aggregate_key).field.map(|range| &data[range]);
             if literal.and_then(payload::as_string).as_deref() != Some(&event.aggregate_id) {
                 return Err(Error::AggregateMismatch {
-                    index,
+                    index: self.stored.is_none().then_some(index),
                     type_name: definition.name.clone(),
                     field: definition.aggregate.clone(),
                     aggregate_id: event.aggregate_id.to_string(),
+                    seq: event.seq,
                     got: payload::shortened(literal.unwrap_or("missing")).into_owned(),
                 });
             }
         }
-        Ok(definition)
+        Ok(Some(definition))
+    }
+}
+
+impl Progress {
+    fn new(aggregate_id: &str) -> Self {
+        Progress { aggregate_id: aggregate_id.into(), parked: None, state: State::default() }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::limits::{MAX_NESTING, MAX_SEQ};
 use crate::owner;
 use crate::payload;
 use crate::project::Definition;
+use crate::projected;
 use crate::tables::{self, EventRow, Sequence};
 
 /// What does not need the lock: names and nesting.
@@ -63,9 +64,11 @@ pub fn record(
     Ok(recorded)
 }
 
-/// The sequence row that `writer` may write, made where there is none.
+/// The sequence row that `writer` may write, made where there is none. `ERR_UNKNOWN_EVENT` where it is not projected to its
+/// end: what is new would be projected before what is older.
 pub fn writable(
     connection: &Connection,
+    known: &mut Known,
     aggregate_id: &str,
     writer: Option<&str>,
     expected_seq: Option<i64>,
@@ -73,6 +76,7 @@ pub fn writable(
     let held = tables::find_sequence(connection, aggregate_id)?;
     if let Some(sequence) = &held {
         owner::check_writer(aggregate_id, sequence, writer)?;
+        projected::check(connection, known, aggregate_id, sequence)?;
     }
     let last = held.as_ref().map_or(-1, |sequence| sequence.seq);
     if let Some(expected) = expected_seq.filter(|expected| *expected != last) {

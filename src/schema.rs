@@ -9,11 +9,12 @@ pub const FORMAT: i64 = 1;
 
 /// Name and SQL of every object, in the order of creation. SQLite keeps the text as it was given, so that an object is
 /// ours exactly when its stored text is this text.
-const OBJECTS: [(&str, &str); 12] = [
+const OBJECTS: [(&str, &str); 13] = [
     ("event_meta", include_str!("schema/event_meta.sql")),
     ("event_sequence", include_str!("schema/event_sequence.sql")),
     ("event_sequence_moved", include_str!("schema/event_sequence_moved.sql")),
     ("event_sequence_removed", include_str!("schema/event_sequence_removed.sql")),
+    ("event_sequence_unprojected", include_str!("schema/event_sequence_unprojected.sql")),
     ("event_type", include_str!("schema/event_type.sql")),
     ("event", include_str!("schema/event.sql")),
     ("event_aggregate_seq", include_str!("schema/event_aggregate_seq.sql")),

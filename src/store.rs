@@ -21,7 +21,7 @@ use crate::constraint;
 use crate::core::{Core, Stamped, Steps, busy};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
-use crate::event::{self, NewEvent, Ran, Recorded};
+use crate::event::{self, NewEvent, Ran, Recorded, ReplayResult};
 use crate::event_history;
 use crate::history::{Range, Visit};
 use crate::log::commits::{self, Moved};
@@ -33,6 +33,7 @@ pub use crate::packer::Schedule;
 use crate::project::{Definition, Definitions};
 use crate::replay::Batch;
 use crate::replay::apply::{Applied, Authority, Target};
+use crate::reproject;
 use crate::statement::{self, Prepared};
 use crate::tables;
 use crate::transaction::{Mode, State};
@@ -274,11 +275,11 @@ impl Store {
             let applied = batch.apply(&mut target, range, authority, collect);
             let applied = core.noticed(applied)?;
             core.skipped = std::mem::take(&mut batch.skipped);
-            let count = if collect { applied.events.len() as u32 } else { 0 };
+            let count = applied.events.iter().filter(|event| event.publish).count() as u32;
             let before = core.transactions.add_pending(count);
             core.recorded_bytes += applied.bytes;
             core.transactions.took(applied.positions.0, applied.positions.1);
-            core.transactions.projecting = !applied.events.is_empty();
+            core.transactions.projecting = applied.events.iter().any(|event| event.project);
             Ok((applied, before))
         })
     }
@@ -308,6 +309,29 @@ impl Store {
         self.with(|core| {
             let skipped = std::mem::take(&mut core.skipped);
             Ok((core.transactions.add_pending(skipped.len() as u32), skipped))
+        })
+    }
+
+    /// Writes what a replay leaves to its end, and says what each aggregate came to, in order of appearance.
+    pub fn replay_finish(&self, batch: &mut Batch) -> Result<Vec<ReplayResult>> {
+        self.with(|core| {
+            core.check_inside("A replay is applied inside a transaction")?;
+            core.transactions.projecting = false;
+            let finished = batch.finish(&core.connection);
+            core.noticed(finished)?;
+            Ok(batch.results())
+        })
+    }
+
+    /// See [`reproject::page`].
+    pub fn reproject(&self, aggregate_id: &str) -> Result<Batch> {
+        self.with(|core| {
+            event::check_aggregate_id(aggregate_id, None)?;
+            core.check_writable()?;
+            core.check_inside("An aggregate is projected inside a transaction")?;
+            let (connection, known) = (&core.connection, &mut core.known);
+            let page = reproject::page(connection, known, &core.definitions, aggregate_id, core.max_event_bytes);
+            core.noticed(page)
         })
     }
 

@@ -22,12 +22,15 @@ pub struct Sequence {
     pub epoch: i64,
     /// Through which seq history was erased.
     pub removed_seq: Option<i64>,
+    /// The last seq that is projected, −1 for none; `None`: all of them.
+    pub projected: Option<i64>,
 }
 
 /// Reads the sequence row of an aggregate.
 pub fn find_sequence(connection: &Connection, aggregate_id: &str) -> Result<Option<Sequence>> {
-    let mut statement = connection
-        .cached("SELECT key, seq, owner_id, epoch, removed_seq FROM event_sequence WHERE aggregate_id = ?1")?;
+    let mut statement = connection.cached(
+        "SELECT key, seq, owner_id, epoch, removed_seq, projected_seq FROM event_sequence WHERE aggregate_id = ?1",
+    )?;
     Ok(statement
         .query_row([aggregate_id], |row| {
             Ok(Sequence {
@@ -36,6 +39,7 @@ pub fn find_sequence(connection: &Connection, aggregate_id: &str) -> Result<Opti
                 owner: row.get(2)?,
                 epoch: row.get(3)?,
                 removed_seq: row.get(4)?,
+                projected: row.get(5)?,
             })
         })
         .optional()?)
@@ -60,13 +64,25 @@ pub fn insert_sequence(
             index: None,
         });
     }
-    Ok(Sequence { key, seq: -1, owner: owner.map(str::to_owned), epoch, removed_seq: None })
+    Ok(Sequence { key, seq: -1, owner: owner.map(str::to_owned), epoch, removed_seq: None, projected: None })
 }
 
 /// Writes the last seq.
 pub fn update_seq(connection: &Connection, key: i64, seq: i64) -> Result<()> {
     connection.cached("UPDATE event_sequence SET seq = ?2 WHERE key = ?1")?.execute((key, seq))?;
     Ok(())
+}
+
+/// Writes through which seq the aggregate is projected; `None`: all of it.
+pub fn update_projected(connection: &Connection, key: i64, projected: Option<i64>) -> Result<()> {
+    connection.cached("UPDATE event_sequence SET projected_seq = ?2 WHERE key = ?1")?.execute((key, projected))?;
+    Ok(())
+}
+
+/// Through which seq the aggregate is projected; `None`: all of it.
+pub fn projected(connection: &Connection, key: i64) -> Result<Option<i64>> {
+    let mut statement = connection.cached("SELECT projected_seq FROM event_sequence WHERE key = ?1")?;
+    Ok(statement.query_row([key], |row| row.get(0)).optional()?.flatten())
 }
 
 /// Writes owner and epoch.

@@ -218,6 +218,7 @@ fn replay(store: &Store, model: &mut Model, items: &[Item]) {
         store.replay_page(&batch, 0)?;
         let length = batch.len();
         store.replay_apply(&mut batch, 0..length, Authority::default(), false)?;
+        store.replay_finish(&mut batch)?;
         Ok(())
     };
     store.begin(Mode::Immediate, true).unwrap();

@@ -18,10 +18,15 @@ import {
   type MaintainResult,
   type OpenOptions,
   type PackingOptions,
+  type ReplayAllOptions,
+  type ReplayOptions,
+  type ReplayResult,
+  type ReprojectResult,
   type Share,
   type Stats,
   type StatsOptions,
   type TypeStats,
+  type UnprojectedAggregate,
   type VerifyOptions,
   type VerifyProgress,
 } from "syncline"
@@ -126,6 +131,19 @@ export type Tells = [
 export const shares: Share[] = [stats, ...stats.types, ...stats.aggregates]
 // @ts-expect-error: no such option
 store.stats({ types: 3 })
+
+// What cannot be applied is parked in a batch only, and stored where that is asked for.
+const parked: ReplayResult[] = store.replayAll([], { onError: "park", unknown: "record" } satisfies ReplayAllOptions)
+export const why: unknown = parked[0]?.error
+export const where: number | undefined = parked[0]?.index ?? parked[0]?.projected
+export const alone: ReplayResult = store.replay({ kind: "removed", aggregateID: "a", seq: 1 }, { unknown: "record" })
+// @ts-expect-error: one event has no others
+export const none: ReplayOptions = { onError: "park" }
+// @ts-expect-error: it is thrown or parked
+store.replayAll([], { onError: "skip" })
+export type ReprojectIs = Expect<Equal<ReturnType<typeof store.reproject>, ReprojectResult>>
+export const waiting: UnprojectedAggregate[] = store.stats().unprojected
+export const lags: number | undefined = store.aggregates()[0]?.projected
 
 // What adopting older tables did is there only where there were any.
 const progress: AdoptProgress[] = []

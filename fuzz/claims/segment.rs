@@ -118,7 +118,7 @@ fn round_trip(source: &mut Source<'_>) {
     };
     let (at, change) = (source.number() as usize % damaged.len(), source.byte());
     damaged[at] ^= change;
-    if source.byte() % 4 == 0 {
+    if source.byte().is_multiple_of(4) {
         damaged.truncate(at);
     }
     if let Ok(decoded) = decode(&place, &summary, &head, &body) {

@@ -121,7 +121,7 @@ pub fn sequences(
     Ok(maker.array(&values))
 }
 
-/// Aggregates by id: four flat values each, id, seq, owner, epoch.
+/// Aggregates by id: five flat values each, id, seq, owner, epoch, and the last seq that is projected where that is another.
 #[napi(catch_unwind, ts_return_type = "(string | number | null)[]")]
 pub fn aggregates(
     env: &Env,
@@ -140,6 +140,7 @@ pub fn aggregates(
                 maker.integer(one.seq),
                 maker.text_or_null(one.owner.as_deref()),
                 maker.integer(one.epoch),
+                maker.integer_or_null(one.projected),
             ]
         })
         .collect();

@@ -35,6 +35,12 @@ impl Head {
         &self.positions
     }
 
+    /// Seq and type of the first event after a seq.
+    pub fn first_after(&self, seq: i64) -> Option<(i64, i64)> {
+        let at = self.seqs.partition_point(|held| *held <= seq);
+        Some((*self.seqs.get(at)?, *self.types.get(at)?))
+    }
+
     /// Bytes of data and metadata of the event at an index.
     pub fn size(&self, index: usize) -> usize {
         self.lengths[index] + self.metadata[index].saturating_sub(1)

@@ -15,6 +15,7 @@ use crate::job::Job;
 use crate::known::Known;
 use crate::maintain::{Maintenance, Task};
 use crate::pack::Plan;
+use crate::projected::{self, Unprojected};
 use crate::segment::Effort;
 use crate::stats;
 use crate::verify::Verification;
@@ -35,6 +36,8 @@ pub struct Stats {
     /// The events.
     #[serde(flatten)]
     pub log: stats::Log,
+    /// What is not projected to its end.
+    pub unprojected: Vec<Unprojected>,
 }
 
 /// A job of one store. On a file it has a connection of its own, and can be stepped on any thread; but for a backup of a
@@ -84,13 +87,17 @@ impl Store {
     pub fn stats(&self, largest: usize, aggregates: usize) -> Result<Stats> {
         self.with_log(|core| {
             let files = stats::files(&core.connection)?;
-            let log = core.snapshot(|connection, known| stats::log(connection, known, largest, aggregates))?;
+            let (log, unprojected) = core.snapshot(|connection, known| {
+                let log = stats::log(connection, known, largest, aggregates)?;
+                Ok((log, projected::list(connection, known)?))
+            })?;
             Ok(Stats {
                 files,
                 wal_held: core.checkpointer.as_ref().is_some_and(Checkpointer::is_held),
                 packing: core.packer.is_some(),
                 longest_hold: core.turns.longest_hold().as_secs_f64() * 1_000.0,
                 log,
+                unprojected,
             })
         })
     }

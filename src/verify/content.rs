@@ -33,6 +33,7 @@ impl Walk {
         connection: &Connection,
         context: &mut Context,
         entry: &Entry<'_>,
+        projected: Option<i64>,
     ) -> Result<()> {
         let (key, seq) = (entry.type_key, entry.seq);
         if context.types.contains_key(&key) || context.told.contains(&key) {
@@ -47,6 +48,8 @@ impl Walk {
                 context.types.insert(key, name.into());
                 return Ok(());
             }
+            // That it waits for a program that knows the type is what its sequence row says, and `stats` tells.
+            Some(_) if projected.is_some_and(|projected| seq > projected) => return Ok(()),
             Some(name) => {
                 let message = format!(
                     "Events of {name} are held, first seq {seq} of {}, but this store defines no such type. \

@@ -15,13 +15,16 @@ use crate::log::commits;
 pub(super) struct Sequence {
     seq: i64,
     removed: i64,
+    /// What comes after it is not projected yet.
+    pub(super) projected: Option<i64>,
 }
 
 impl Walk {
     /// Reads the sequence row and, at the start, checks it.
     pub(super) fn sequence(&mut self, connection: &Connection, context: &mut Context) -> Result<Option<Sequence>> {
         let mut statement = connection.cached(
-            "SELECT aggregate_id, seq, removed_seq, removed_at, moved_at, removed_event FROM event_sequence WHERE key = ?1",
+            "SELECT aggregate_id, seq, removed_seq, removed_at, moved_at, removed_event, projected_seq
+             FROM event_sequence WHERE key = ?1",
         )?;
         let mut rows = statement.query([self.key])?;
         let starts = matches!(self.at, At::Start);
@@ -39,7 +42,7 @@ impl Walk {
         self.aggregate_id = Some(row.get(0)?);
         let (seq, removed): (i64, Option<i64>) = (row.get(1)?, row.get(2)?);
         let (told_at, moved_at): (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
-        let event = row.get_ref(5)?;
+        let (event, projected) = (row.get_ref(5)?, row.get(6)?);
         if starts {
             context.highest = context.highest.max(told_at.unwrap_or(0)).max(moved_at.unwrap_or(0));
             self.check_tombstone(removed, told_at, event);
@@ -49,7 +52,7 @@ impl Walk {
                 self.tell(finding);
             }
         }
-        Ok(Some(Sequence { seq, removed: removed.unwrap_or(-1) }))
+        Ok(Some(Sequence { seq, removed: removed.unwrap_or(-1), projected }))
     }
 
     pub(super) fn check_tombstone(&mut self, removed: Option<i64>, told_at: Option<i64>, event: ValueRef<'_>) {
@@ -200,7 +203,7 @@ impl Walk {
             let finding = self.of(Finding::error("event-duplicate", message)).range(after, through);
             self.tell(finding.mended_by(Mend::Duplicates { key: self.key, after, through }));
         }
-        let Some(Sequence { seq, removed }) = sequence else { return Ok(()) };
+        let Some(Sequence { seq, removed, .. }) = sequence else { return Ok(()) };
         if self.last.0 < *seq {
             self.missing(connection, sequence, self.last.0, *seq)?;
         }

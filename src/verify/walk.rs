@@ -300,7 +300,8 @@ impl Walk {
         if !self.whole && !context.positions.note(position) && twice.len() < MOST_TWICE {
             twice.push(position);
         }
-        self.check_type(connection, context, entry)?;
+        let projected = sequence.as_ref().and_then(|sequence| sequence.projected);
+        self.check_type(connection, context, entry, projected)?;
         self.check_content(entry);
         Ok(())
     }
