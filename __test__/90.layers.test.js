@@ -175,8 +175,13 @@ describe("Rust imports go one way", () => {
 })
 
 describe("files", () => {
-  /** Longer than 420 lines, and how long they may be: one façade, one list of checks in order, one surface. */
-  const LONGER = { "src/store.rs": 680, "src/replay.rs": 640, "__test__/25.database.test.js": 660 }
+  /** Longer than 420 lines, and how long they may be: one façade, one list of checks in order, one surface, and its foes. */
+  const LONGER = {
+    "src/store.rs": 680,
+    "src/replay.rs": 640,
+    "__test__/25.database.test.js": 660,
+    "__test__/18.hostile-data.test.js": 660,
+  }
 
   test("have at most 420 lines, but for a named few", () => {
     const folders = ["src", "lib", "scripts", "__test__", "bench", "examples"]

@@ -20,7 +20,7 @@ export interface Projector<in Tx = Database> {
  * Says how events of one definition change the caller's tables: a synchronous, deterministic function over
  * `data` (the schema's output), or SQL that runs in Rust. `tx` is the database, unless `open` has a `query`: then it is
  * what that makes, and its type is to be written: `(tx: Db, data) => …`. An ephemeral definition: `ERR_WRONG_KIND`; neither
- * a function nor `sql` statements: `ERR_INVALID_ARGUMENT`.
+ * a function nor `sql` statements: `ERR_INVALID_ARGUMENT`; a generator function: `ERR_ASYNC_PROJECTOR`.
  */
 export function project<D extends AnyDefinition>(definition: D, statements: Sql | readonly Sql[]): Projector<unknown>
 export function project<D extends AnyDefinition, Tx = Database, Result = unknown>(
@@ -39,7 +39,13 @@ export function project(
       type: definition.name,
     })
   }
-  if (typeof how === "function") return Object.freeze({ definition, apply: how, sql: [] })
+  if (typeof how === "function") {
+    if (/Generator/.test(Object.prototype.toString.call(how))) {
+      const message = `The projector of ${definition.name} is a generator function: nothing in it would run`
+      throw new SyncError("ERR_ASYNC_PROJECTOR", message, { type: definition.name })
+    }
+    return Object.freeze({ definition, apply: how, sql: [] })
+  }
   const statements: readonly unknown[] = how instanceof Sql ? [how] : Array.isArray(how) ? how : []
   if (statements.length === 0 || !statements.every((statement) => statement instanceof Sql)) {
     throw invalidArgument(`project ${definition.name} needs a function, or statements made by Syncline's sql tag`)

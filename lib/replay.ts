@@ -1,12 +1,13 @@
+import { types } from "node:util"
 import { checkBoolean, checkInteger, checkOptions, checkOwner, checkSignal } from "./argument"
 import type { AsyncOptions, WriteContext } from "./context"
 import { SyncError, invalidArgument, show } from "./errors"
 import type { LogItem } from "./log"
 import { PROJECTOR, native, type Batch } from "./native"
-import { lazyEvent, serialize, type Event, type SerializedEvent } from "./payload"
+import { apart, lazyEvent, serialize, type Event, type SerializedEvent } from "./payload"
 import { applyProjector, type Target } from "./project"
 import { isThenable, quiet } from "./promise"
-import { validated } from "./schema"
+import { invalidData, validated, type Subject } from "./schema"
 
 /** What `replay` and `replayAll` take. */
 export interface ReplayOptions {
@@ -135,10 +136,10 @@ export class Replayer {
       native.replaySetData(this.context.handle, batch, index, text, metadata)
     }
     const input = upcast(target, parsed)
-    const projected = target.upcasts.length > 0 ? JSON.stringify(input) : text
-    if (target.upcasts.length > 0 && target.kind === PROJECTOR.sql) native.replaySetProjected(batch, index, projected)
     const { aggregateID, seq } = event
     const subject = { type: target.definition.name, aggregateID, seq, index }
+    const projected = target.upcasts.length > 0 ? upcastText(input, subject) : text
+    if (target.upcasts.length > 0 && target.kind === PROJECTOR.sql) native.replaySetProjected(batch, index, projected)
     const { validate } = this.context
     const output = validate === "never" ? input : validated(target.effective.schema, input, projected, subject)
     return { target, event, text, output }
@@ -174,7 +175,8 @@ export class Replayer {
     for (let k = 0; k < applied.length; k += 2) {
       const { event, text } = page.items.get(applied[k] as number) ?? this.#unchecked(fetched, ITEM_WIDTH * next++)
       const position = applied[k + 1] as number
-      this.context.transactions.hold(pending + k / 2, { event, text, position, recorded: true, publish: true })
+      const told = { event: apart(event), text, position, recorded: true, publish: true }
+      this.context.transactions.hold(pending + k / 2, told)
     }
   }
 
@@ -202,7 +204,7 @@ function replaySettings(call: string, options: ReplayAsyncOptions | undefined, n
 
 function collect(call: string, input: ReplayInput): string | Uint8Array | string[] {
   if (typeof input === "string") return escapeLoneSurrogates(input)
-  if (input instanceof Uint8Array) return input
+  if (types.isUint8Array(input)) return heldBytes(call, input)
   if (typeof (input as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] !== "function") {
     throw invalidArgument(`${call} needs an iterable of events, JSON text or bytes, not ${show(input)}`)
   }
@@ -228,6 +230,16 @@ function itemText(item: unknown, index: number): string {
 function logItemText(item: Partial<LogItem>): string | undefined {
   if (item.kind !== "event" || typeof item.event !== "object" || item.event === null) return undefined
   return serialize(item.event)
+}
+
+/** Of a buffer that was transferred away nothing is left, which is not the same as nothing to do. */
+function heldBytes(call: string, bytes: Uint8Array): Uint8Array {
+  if (bytes.length > 0) return bytes
+  try {
+    return new Uint8Array(bytes)
+  } catch (error) {
+    throw invalidArgument(`${call} needs bytes that are still there: their buffer was transferred or cut`, error)
+  }
 }
 
 /** JSON text may hold lone surrogates as JavaScript strings do; UTF-8 cannot, but JSON's own escapes can. */
@@ -260,6 +272,18 @@ function upcast({ upcasts, definition }: Target, data: unknown): unknown {
     })
   }
   return input
+}
+
+/** What schema and SQL get: JSON, as data is that nobody has upcast. */
+function upcastText(input: unknown, subject: Subject): string {
+  let text
+  try {
+    text = JSON.stringify(input) as string | undefined
+  } catch (error) {
+    throw invalidData(subject, "its upcast returned what JSON cannot carry", { cause: error })
+  }
+  if (text === undefined) throw invalidData(subject, "its upcast returned what has no JSON text")
+  return text
 }
 
 function results(flat: readonly unknown[]): ReplayResult[] {
