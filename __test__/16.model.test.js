@@ -29,6 +29,7 @@ const event = fc.record({
   key: fc.constantFrom("k", "l"),
   text: fc.constantFrom("one", "one", "x".repeat(300)),
 })
+const calm = event.map((one) => ({ ...one, throws: false }))
 const events = fc.array(event, { minLength: 1, maxLength: 4 })
 const owner = fc.constantFrom("o", "t", "p")
 const offset = fc.option(fc.constantFrom(0, 0, 0, -1, 1), { freq: 3 })
@@ -84,10 +85,10 @@ const { step } = fc.letrec((tie) => ({
     often(6, tie("transaction")),
     often(3, doing("async", { events })),
     often(2, doing("replay async", replaying)),
-    often(3, doing("maintain", {})),
+    often(5, doing("maintain", {})),
     often(2, doing("reopen", {})),
-    // Enough for segments of more than one block, and for the thread that packs.
-    often(1, doing("run all", { events: fc.array(event, { minLength: 40, maxLength: 60 }) })),
+    // Enough for segments, for keys that are superseded, and for the thread that packs.
+    often(3, doing("run all", { events: fc.array(calm, { minLength: 20, maxLength: 40 }) })),
   ),
 }))
 

@@ -152,7 +152,7 @@ function itemsOf(store, items) {
     const of = Math.max(0, held - back)
     if ((what === "held" || what === "diverged") && held >= 0) {
       const stored = store.get(id, of) ?? made(of)
-      return what === "held" ? stored : { ...stored, data: { ...dataOf(event), n: -1 - n } }
+      return what === "held" ? stored : { ...stored, data: { ...stored.data, n: -1 - n } }
     }
     if (what === "far") return made(end + 2 + back)
     if (what === "gap") {
