@@ -19,9 +19,9 @@ describe("TypeScript imports go one way", () => {
   /** Each file may import those before it. */
   const ORDER = [
     "errors promise argument bind payload row sql native schema define",
-      "transaction statement database project published watch catch-up publish skipped queue context",
-      "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
-      "settings store index drizzle foreign json-schema projection sync-event",
+    "transaction statement database project published watch catch-up publish skipped queue context",
+    "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
+    "settings store index drizzle foreign json-schema projection sync-event",
   ].flatMap((line) => line.split(" "))
   /** The name of a type alone, which no running code follows. */
   const TYPES_ONLY = { statement: ["database"] }
@@ -175,12 +175,13 @@ describe("Rust imports go one way", () => {
 })
 
 describe("files", () => {
-  /** Longer than 420 lines, and how long they may be: one façade, one list of checks in order, one surface. */
+  /** Longer than 420 lines, and how long they may be: one façade, one list of checks in order, one surface, and its foes. */
   const LONGER = {
     "src/store.rs": 680,
     "src/replay.rs": 640,
     "__test__/25.database.test.js": 660,
     "__test__/70.errors.test.js": 480,
+    "__test__/18.hostile-data.test.js": 660,
   }
 
   test("have at most 420 lines, but for a named few", () => {

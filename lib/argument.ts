@@ -88,8 +88,17 @@ export function checkOwner(name: string, value: unknown): string | null {
 }
 
 export function checkSignal(value: unknown): AbortSignal | undefined {
-  if (value === undefined || value instanceof AbortSignal) return value
+  if (value === undefined || isSignal(value)) return value
   throw invalidArgument(`signal must be an AbortSignal, not ${show(value)}`)
+}
+
+/** What only inherits from one refuses to be asked, in the middle of whatever is asked later. */
+function isSignal(value: unknown): value is AbortSignal {
+  try {
+    return value instanceof AbortSignal && typeof value.aborted === "boolean"
+  } catch {
+    return false
+  }
 }
 
 /** Whether the text has more bytes in UTF-8 than the bound. A UTF-16 unit makes three at most. */

@@ -47,7 +47,12 @@ export function gather(plan: StatementParameters, params: unknown[]): unknown[] 
 
 /** A bound statement keeps the bytes of that moment, whatever the caller writes into the view later. */
 export function copyBytes(value: unknown): unknown {
-  return value instanceof Uint8Array ? Uint8Array.from(value) : value
+  if (!(value instanceof Uint8Array)) return value
+  try {
+    return new Uint8Array(value)
+  } catch (error) {
+    throw invalidArgument("The bound buffer has been transferred, or cut", error)
+  }
 }
 
 /** SQLite's value for a JavaScript one, or undefined where there is none. */
@@ -65,9 +70,18 @@ export function bindable(value: unknown): number | bigint | string | Uint8Array 
     case "object":
       if (value === null) return null
       if (value instanceof Uint8Array) return value
-      if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+      if (ArrayBuffer.isView(value)) return bytesOf(value)
   }
   return undefined
+}
+
+/** Undefined where the view's buffer has been transferred, or cut below it. */
+function bytesOf(view: ArrayBufferView): Uint8Array | undefined {
+  try {
+    return new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
+  } catch {
+    return undefined
+  }
 }
 
 /** The common case, positional values alone: replaced where they stand. False when one of them is a container. */

@@ -169,7 +169,10 @@ export class Database {
       directOnly: checkBoolean("directOnly", directOnly, false),
       safeIntegers: checkBoolean("safeIntegers", safeIntegers, false),
     }
-    native.createFunction(this.#connection.handle, name, flags, keepingThrown(name, fn))
+    const { handle } = this.#connection
+    native.createFunction(handle, name, flags, keepingThrown(name, new WeakRef(fn)))
+    const kept = functions.get(handle) ?? new Map<string, Function>()
+    functions.set(handle, kept.set(`${name.toLowerCase()}/${flags.arguments}`, fn))
     return this
   }
 
@@ -221,11 +224,17 @@ function arity(fn: Function): number {
   return count
 }
 
+/**
+ * The functions of each connection, as long as its handle is reachable. What Rust holds is never collected: were it these, a
+ * store that somebody drops would be kept for good by a function of its own that mentions it.
+ */
+const functions = new WeakMap<Handle, Map<string, Function>>()
+
 /** SQLite carries an error's message only: the value itself is kept until the failing statement returns. */
-function keepingThrown(name: string, fn: (...args: unknown[]) => unknown) {
+function keepingThrown(name: string, held: WeakRef<(...args: unknown[]) => unknown>) {
   return (...args: unknown[]): unknown => {
     try {
-      const result = bindable(fn(...args))
+      const result = bindable(held.deref()?.(...args))
       if (result === undefined)
         throw invalidArgument(`User-defined function ${name}() returned a value that SQLite cannot hold`)
       return result

@@ -77,6 +77,18 @@ export function lazyEvent(
   return withLazyData(event, text)
 }
 
+/**
+ * @internal What listeners are told of an event, apart from the object that its projector receives and `run` returns: what
+ * those change in theirs is their own. Without `data`, which listeners get from the text.
+ */
+export function apart(event: Event): Event {
+  const { id, type, version, aggregateID, seq, created, metadata } = event
+  const told = { id, type, version, aggregateID, seq } as Event
+  if (created !== undefined) told.created = created
+  if (metadata !== undefined) told.metadata = JSON.parse(JSON.stringify(metadata)) as Metadata
+  return told
+}
+
 /** @internal The same for one that is never stored. */
 export function lazyEphemeral(
   id: string,

@@ -33,7 +33,7 @@ export interface ProjectOptions {
  * Says how events of one definition change the caller's tables: a synchronous, deterministic function over
  * `data` (the schema's output), or SQL that runs in Rust. `tx` is the database, unless `open` has a `query`: then it is
  * what that makes, and its type is to be written: `(tx: Db, data) => …`. An ephemeral definition: `ERR_WRONG_KIND`; neither
- * a function nor `sql` statements, or wrong options: `ERR_INVALID_ARGUMENT`.
+ * a function nor `sql` statements, or wrong options: `ERR_INVALID_ARGUMENT`; a generator function: `ERR_ASYNC_PROJECTOR`.
  */
 export function project<D extends AnyDefinition>(
   definition: D,
@@ -59,7 +59,13 @@ export function project(
     })
   }
   const onConstraint = checkProjectOptions(options)
-  if (typeof how === "function") return Object.freeze({ definition, apply: how, sql: [], onConstraint })
+  if (typeof how === "function") {
+    if (/Generator/.test(Object.prototype.toString.call(how))) {
+      const message = `The projector of ${definition.name} is a generator function: nothing in it would run`
+      throw new SyncError("ERR_ASYNC_PROJECTOR", message, { type: definition.name })
+    }
+    return Object.freeze({ definition, apply: how, sql: [], onConstraint })
+  }
   const statements: readonly unknown[] = how instanceof Sql ? [how] : Array.isArray(how) ? how : []
   if (statements.length === 0 || !statements.every((statement) => statement instanceof Sql)) {
     throw invalidArgument(`project ${definition.name} needs a function, or statements made by Syncline's sql tag`)

@@ -1,3 +1,4 @@
+import { types } from "node:util"
 import { checkAggregateID, checkBoolean, checkChoice, checkInteger, checkOptions } from "./argument"
 import { checkOwner, checkSignal } from "./argument"
 import type { AsyncOptions, WriteContext } from "./context"
@@ -5,10 +6,10 @@ import { SyncError, invalidArgument, show } from "./errors"
 import type { LogItem } from "./log"
 import { APPLIED, PROJECTOR, native, type Batch } from "./native"
 import { Parking } from "./park"
-import { lazyEvent, serialize, typeAndVersion, type Event, type SerializedEvent } from "./payload"
+import { apart, lazyEvent, serialize, typeAndVersion, type Event, type SerializedEvent } from "./payload"
 import { applyProjector, holdSkipped, type Target } from "./project"
 import { isThenable, quiet } from "./promise"
-import { validated } from "./schema"
+import { invalidData, validated, type Subject } from "./schema"
 
 /** What `replay` takes. */
 export interface ReplayOptions {
@@ -209,10 +210,10 @@ export class Replayer {
     }
     if (target === undefined) return { target, event, text, output: undefined }
     const input = upcast(target, parsed)
-    const projected = target.upcasts.length > 0 ? JSON.stringify(input) : text
-    if (target.upcasts.length > 0 && target.kind === PROJECTOR.sql) native.replaySetProjected(batch, index, projected)
     const { aggregateID, seq } = event
     const subject = { type: target.definition.name, aggregateID, seq, ...(settings !== STORED && { index }) }
+    const projected = target.upcasts.length > 0 ? upcastText(input, subject) : text
+    if (target.upcasts.length > 0 && target.kind === PROJECTOR.sql) native.replaySetProjected(batch, index, projected)
     const { validate } = this.context
     const output = validate === "never" ? input : validated(target.effective.schema, input, projected, subject)
     return { target, event, text, output }
@@ -253,7 +254,13 @@ export class Replayer {
     let next = 0
     told.forEach(({ index, position }, order) => {
       const { event, text } = page.items.get(index) ?? this.#unchecked(fetched, ITEM_WIDTH * next++)
-      this.context.transactions.hold(pending + order, { event, text, position, recorded: true, publish: true })
+      this.context.transactions.hold(pending + order, {
+        event: apart(event),
+        text,
+        position,
+        recorded: true,
+        publish: true,
+      })
     })
   }
 
@@ -297,7 +304,7 @@ function replaySettings(call: string, options: ReplayAsyncOptions | undefined, n
 
 function collect(call: string, input: ReplayInput): string | Uint8Array | string[] {
   if (typeof input === "string") return escapeLoneSurrogates(input)
-  if (input instanceof Uint8Array) return input
+  if (types.isUint8Array(input)) return heldBytes(call, input)
   if (typeof (input as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] !== "function") {
     throw invalidArgument(`${call} needs an iterable of events, JSON text or bytes, not ${show(input)}`)
   }
@@ -323,6 +330,16 @@ function itemText(item: unknown, index: number): string {
 function logItemText(item: Partial<LogItem>): string | undefined {
   if (item.kind !== "event" || typeof item.event !== "object" || item.event === null) return undefined
   return serialize(item.event)
+}
+
+/** Of a buffer that was transferred away nothing is left, which is not the same as nothing to do. */
+function heldBytes(call: string, bytes: Uint8Array): Uint8Array {
+  if (bytes.length > 0) return bytes
+  try {
+    return new Uint8Array(bytes)
+  } catch (error) {
+    throw invalidArgument(`${call} needs bytes that are still there: their buffer was transferred or cut`, error)
+  }
 }
 
 /** JSON text may hold lone surrogates as JavaScript strings do; UTF-8 cannot, but JSON's own escapes can. */
@@ -356,6 +373,18 @@ function upcast({ upcasts, definition }: Target, data: unknown): unknown {
     })
   }
   return input
+}
+
+/** What schema and SQL get: JSON, as data is that nobody has upcast. */
+function upcastText(input: unknown, subject: Subject): string {
+  let text
+  try {
+    text = JSON.stringify(input) as string | undefined
+  } catch (error) {
+    throw invalidData(subject, "its upcast returned what JSON cannot carry", { cause: error })
+  }
+  if (text === undefined) throw invalidData(subject, "its upcast returned what has no JSON text")
+  return text
 }
 
 function results(flat: readonly unknown[], parking: Parking | undefined): ReplayResult[] {

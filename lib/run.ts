@@ -4,7 +4,7 @@ import type { AsyncOptions, WriteContext } from "./context"
 import type { AnyDefinition } from "./define"
 import { SyncError, invalidArgument, show } from "./errors"
 import { PROJECTOR, RUN, native, type Recorded, type Repeated } from "./native"
-import { inspectable, lazyEvent, type Event, type Metadata } from "./payload"
+import { apart, inspectable, lazyEvent, type Event, type Metadata } from "./payload"
 import { applyProjector, holdSkipped, type Target } from "./project"
 import { UNRECORDED, type PendingEvent } from "./transaction"
 
@@ -108,10 +108,12 @@ export class Runner {
     options: RunOptions | undefined,
     names: readonly string[],
   ): { prepared: Prepared[]; envelope: Envelope } {
-    if (!Array.isArray(events) || !events.every((event) => Array.isArray(event) && event.length === 2)) {
+    // A list of its own: holes are no pairs, and the caller's data may change the list while it is made into text.
+    const pairs: readonly (readonly [AnyDefinition, unknown])[] = Array.isArray(events) ? [...events] : []
+    if (!Array.isArray(events) || !pairs.every((event) => Array.isArray(event) && event.length === 2)) {
       throw invalidArgument(`${call} needs an array of [definition, data] pairs`)
     }
-    const prepared = events.map(([definition, data]) => this.prepare(definition, data))
+    const prepared = pairs.map(([definition, data]) => this.prepare(definition, data))
     const envelope = this.#envelope(call, options, names)
     if (envelope.expectedSeq !== ANY_SEQ && new Set(prepared.map((event) => event.aggregateID)).size > 1) {
       throw invalidArgument(`${call}: expectedSeq is for events of one aggregate`)
@@ -196,7 +198,7 @@ function asUnchanged(prepared: Prepared, [seq, id, created, , , data, metadata]:
 }
 
 function pendingEvent(event: Event, text: string, { publish }: Envelope, [seq, , , position]: Recorded): PendingEvent {
-  return { event, text, position: seq < 0 ? UNRECORDED : position, recorded: seq >= 0, publish }
+  return { event: apart(event), text, position: seq < 0 ? UNRECORDED : position, recorded: seq >= 0, publish }
 }
 
 function stringifiedMetadata(metadata: unknown): string {

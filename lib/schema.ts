@@ -1,7 +1,7 @@
 import type { StandardSchemaV1 } from "@standard-schema/spec"
 import { isDeepStrictEqual } from "node:util"
 import { MAX_NESTING } from "./argument"
-import { SyncError, type ErrorFields, type ErrorIssue } from "./errors"
+import { SyncError, invalidArgument, show, type ErrorFields, type ErrorIssue } from "./errors"
 import { nestsDeeperThan } from "./payload"
 import { isThenable, quiet } from "./promise"
 
@@ -84,8 +84,12 @@ export function validated(schema: StandardSchemaV1, input: unknown, text: string
     if (nestsDeeperThan(MAX_NESTING, text)) throw tooDeep(subject)
     throw new SyncError("ERR_ASYNC_SCHEMA", `The schema of ${subject.type} validates asynchronously`, { ...subject })
   }
-  if (result.issues === undefined || result.issues === null) return result.value
-  throw invalidData(subject, result.issues.map(describe).join("; "), { issues: result.issues })
+  if (typeof result !== "object" && typeof result !== "function") throw unusable(subject, result)
+  if (result === null) throw unusable(subject, result)
+  const { issues } = result
+  if (issues === undefined || issues === null) return result.value
+  if (!Array.isArray(issues)) throw unusable(subject, issues)
+  throw invalidData(subject, issues.map(describe).join("; "), { issues })
 }
 
 /** `validate: "strict"`: what was read back from the text must be what the caller gave. */
@@ -106,7 +110,8 @@ function guardDepth<T>(text: string, subject: Subject, work: () => T): T {
   try {
     return work()
   } catch (error) {
-    if (!(error instanceof RangeError) || !nestsDeeperThan(MAX_NESTING, text)) throw error
+    // The text is asked first: what a schema throws may refuse to be looked at.
+    if (!nestsDeeperThan(MAX_NESTING, text) || !(error instanceof RangeError)) throw error
     throw tooDeep(subject, { cause: error })
   }
 }
@@ -115,8 +120,19 @@ function tooDeep(subject: Subject, fields?: ErrorFields): SyncError {
   return invalidData(subject, `it nests deeper than ${MAX_NESTING} levels`, fields)
 }
 
-function describe(issue: ErrorIssue): string {
-  if (issue.path === undefined || issue.path.length === 0) return issue.message
-  const path = issue.path.map((segment) => String(typeof segment === "object" ? segment.key : segment))
-  return `${path.join(".")}: ${issue.message}`
+/** A schema that answers otherwise than Standard Schema says has found nothing out about the data. */
+function unusable({ type }: Subject, answer: unknown): SyncError {
+  return invalidArgument(
+    `The schema of ${type} must answer with a value or with an array of issues, not ${show(answer)}`,
+  )
+}
+
+/** As far as what a schema calls an issue is one. */
+function describe(issue: Partial<ErrorIssue> | null | undefined): string {
+  const message = typeof issue?.message === "string" ? issue.message : show(issue?.message ?? issue)
+  if (!Array.isArray(issue?.path) || issue.path.length === 0) return message
+  const path = issue.path.map((segment: unknown) =>
+    String(typeof segment === "object" && segment !== null ? (segment as { key?: PropertyKey }).key : segment),
+  )
+  return `${path.join(".")}: ${message}`
 }

@@ -89,8 +89,8 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
   }
 
   /**
-   * Steps row by row. Until the iterator is finished (or left by `break`), this statement and every write on the
-   * connection are refused with `ERR_BUSY`; reading with other statements works.
+   * Steps row by row. Until the iterator is finished (or left by `break`, or collected as garbage), this statement and every
+   * write on the connection are refused with `ERR_BUSY`; reading with other statements works.
    */
   iterate(...params: BindParameters): IterableIterator<Result> {
     const plan = this.#read("iterate")
@@ -171,6 +171,8 @@ export class Connection {
   readonly handle: Handle
   readonly #gate: TransactionGate
   readonly #plans = new Map<string, Plan>()
+  /** An iterator that was neither finished nor left keeps writes out: once it is collected, nobody can finish it any more. */
+  readonly #abandoned = new FinalizationRegistry<OpenCursor>((open) => this.closeQuietly(open))
 
   constructor(handle: Handle, gate: TransactionGate) {
     this.handle = handle
@@ -188,6 +190,28 @@ export class Connection {
     this.#plans.delete(sql)
     this.#plans.set(sql, known)
     return known
+  }
+
+  /** Begins an iteration, which is `closed` or, once its iterator is collected, closed by itself. */
+  open(iterator: object, plan: Plan, values: unknown[]): OpenCursor {
+    const open = { plan, cursor: native.cursorOpen(this.handle, plan.handle, values) }
+    this.#abandoned.register(iterator, open, iterator)
+    return open
+  }
+
+  close(iterator: object, { cursor }: OpenCursor): void {
+    native.cursorClose(this.handle, cursor)
+    this.#abandoned.unregister(iterator)
+  }
+
+  /** Where nobody hears of an error: after another one, or of an iterator that is gone. */
+  closeQuietly({ plan, cursor }: OpenCursor): void {
+    plan.iterating = undefined
+    try {
+      native.cursorClose(this.handle, cursor)
+    } catch {
+      return
+    }
   }
 
   /** Compiles anew, past the cache. */
@@ -213,6 +237,12 @@ export class Connection {
       return
     }
   }
+}
+
+/** An iteration that has begun. It does not know its iterator, which could not be collected then. */
+interface OpenCursor {
+  readonly plan: Plan
+  readonly cursor: number
 }
 
 /** One compiled statement: what every Statement of the same text shares. */
@@ -262,7 +292,7 @@ class RowIterator<Result> implements IterableIterator<Result> {
   readonly #plan: Plan
   readonly #mode: Mode
   readonly #safeIntegers: boolean
-  readonly #cursor: number
+  readonly #cursor: OpenCursor
   #open = true
 
   constructor(
@@ -277,7 +307,7 @@ class RowIterator<Result> implements IterableIterator<Result> {
     this.#plan = plan
     this.#mode = mode
     this.#safeIntegers = safeIntegers
-    this.#cursor = native.cursorOpen(connection.handle, plan.handle, values)
+    this.#cursor = connection.open(this, plan, values)
     plan.iterating = statement
   }
 
@@ -286,7 +316,7 @@ class RowIterator<Result> implements IterableIterator<Result> {
     const connection = this.#connection
     let flat: unknown[] | null
     try {
-      flat = native.cursorNext(connection.handle, this.#plan.handle, this.#cursor, this.#safeIntegers)
+      flat = native.cursorNext(connection.handle, this.#plan.handle, this.#cursor.cursor, this.#safeIntegers)
     } catch (error) {
       // Inside a function that this very cursor is calling, it is only busy: the rows go on afterwards.
       if (!isBusy(error)) this.#finish()
@@ -310,24 +340,25 @@ class RowIterator<Result> implements IterableIterator<Result> {
   }
 
   #close(): void {
-    native.cursorClose(this.#connection.handle, this.#cursor)
+    this.#connection.close(this, this.#cursor)
     this.#open = false
     this.#plan.iterating = undefined
   }
 
   /** After a failed step: SQLite has reset the statement, and a second error must not hide the first. */
   #finish(): void {
-    try {
-      this.#close()
-    } catch {
-      this.#open = false
-      this.#plan.iterating = undefined
-    }
+    this.#connection.closeQuietly(this.#cursor)
+    this.#open = false
   }
 }
 
+/** What a function of the program threw may refuse to be looked at. */
 function isBusy(error: unknown): boolean {
-  return error instanceof SyncError && error.code === "ERR_BUSY"
+  try {
+    return error instanceof SyncError && error.code === "ERR_BUSY"
+  } catch {
+    return false
+  }
 }
 
 function columnsOf(connection: Handle, statement: StatementHandle): ColumnDefinition[] {

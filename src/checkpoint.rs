@@ -25,6 +25,10 @@ const LONGEST_TURN: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
+/// With nothing to do for this long, the thread ends; the next order starts it again. A program may have a thousand stores
+/// open, and write to few of them.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
 /// Watches the size of the WAL for one store. The thread starts at its first work.
 pub struct Checkpointer {
     beside: Beside,
@@ -53,6 +57,8 @@ struct Orders {
     working: bool,
     /// It needs the write lock: the writer waits before its next BEGIN.
     restarting: bool,
+    /// It has ended by itself.
+    ended: bool,
 }
 
 impl Checkpointer {
@@ -79,14 +85,25 @@ impl Checkpointer {
             return;
         }
         self.called_at = wal_bytes;
-        if self.thread.is_none() {
-            let (beside, shared, turns) = (self.beside.clone(), Arc::clone(&self.shared), Arc::clone(&self.turns));
-            let thread = std::thread::Builder::new().name("syncline-checkpoint".to_owned());
-            // Without a thread the writer checkpoints at the hard bound: slower, and nothing is lost.
-            self.thread = thread.spawn(move || work(&beside, &shared, &turns)).ok();
-        }
-        self.shared.orders.lock().checkpoint = true;
+        let mut orders = self.shared.orders.lock();
+        orders.checkpoint = true;
+        let ended = std::mem::take(&mut orders.ended);
+        drop(orders);
         self.shared.changed.notify_all();
+        if self.thread.is_none() || ended {
+            self.start();
+        }
+    }
+
+    fn start(&mut self) {
+        if let Some(earlier) = self.thread.take() {
+            // All that it may still be doing is closing its connection, which must not outlive the store's.
+            let _ = earlier.join();
+        }
+        let (beside, shared, turns) = (self.beside.clone(), Arc::clone(&self.shared), Arc::clone(&self.turns));
+        let thread = std::thread::Builder::new().name("syncline-checkpoint".to_owned());
+        // Without a thread the writer checkpoints at the hard bound: slower, and nothing is lost.
+        self.thread = thread.spawn(move || work(&beside, &shared, &turns)).ok();
     }
 
     /// Before a BEGIN: lets the thread have the lock if it asks for it, and at the hard bound waits for it and then
@@ -186,18 +203,19 @@ fn shrink(connection: &Connection, shared: &Shared, turns: &Turns, may_restart: 
 }
 
 impl Shared {
-    /// The thread waits for an order, at most until `until` where one is still to be finished. `false`: stop.
+    /// The thread waits for an order, at most until `until` where one is still to be finished. `false`: it ends.
     fn next_order(&self, until: Option<Instant>) -> bool {
         let mut orders = self.orders.lock();
+        let rested = Instant::now() + LONGEST_REST;
         while !orders.checkpoint && !orders.stop {
-            match until {
-                None => self.changed.wait(&mut orders),
-                Some(until) => {
-                    if self.changed.wait_until(&mut orders, until).timed_out() {
-                        break;
-                    }
-                }
+            if !self.changed.wait_until(&mut orders, until.unwrap_or(rested)).timed_out() {
+                continue;
             }
+            if until.is_none() && !orders.checkpoint {
+                orders.ended = true;
+                return false;
+            }
+            break;
         }
         (orders.checkpoint, orders.working) = (false, true);
         !orders.stop

@@ -286,6 +286,7 @@ impl From<rusqlite::Error> for Error {
             rusqlite::Error::UserFunctionError(inner) => inner.to_string(),
             other => other.to_string(),
         };
+        let message = shortened(message);
         let Some(failure) = error.sqlite_error() else {
             return match error {
                 rusqlite::Error::MultipleStatement => {
@@ -313,6 +314,17 @@ impl From<rusqlite::Error> for Error {
             _ => Error::Sqlite { message, sqlite_code },
         }
     }
+}
+
+/// SQLite quotes what it refuses, as long as it is: of a message its beginning and its end are enough.
+fn shortened(message: String) -> String {
+    const HEAD: usize = 400;
+    const TAIL: usize = 80;
+    if message.len() <= HEAD + TAIL {
+        return message;
+    }
+    let (head, tail) = (message.floor_char_boundary(HEAD), message.ceil_char_boundary(message.len() - TAIL));
+    format!("{}…{}", &message[..head], &message[tail..])
 }
 
 /// `ERR_TOO_LARGE` for a size over its limit; `what` is asked only then.

@@ -1,5 +1,6 @@
 //! Packing by itself: a thread with a connection of its own packs when enough has been written, and all of it once the
-//! store has been idle. It starts with the first event that the store records.
+//! store has been idle. It starts with the first event that the store records, ends once there is nothing left to pack, and
+//! starts again with the next event: a program may have a thousand stores open, and write to few of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -50,7 +51,8 @@ pub struct Packer {
     opened_at: i64,
     shared: Arc<Shared>,
     turns: Arc<Turns>,
-    thread: Option<JoinHandle<()>>,
+    /// What it returns is what it starts again with.
+    thread: Option<JoinHandle<Tally>>,
     /// Bytes written in all, and when the last round was ordered.
     written: u64,
     ordered: u64,
@@ -60,8 +62,8 @@ pub struct Packer {
 struct Shared {
     orders: Mutex<Orders>,
     changed: Condvar,
-    /// The thread waits for the next commit, however long that takes.
-    parked: AtomicBool,
+    /// The thread has ended by itself, or is about to: the next commit starts it again.
+    ended: AtomicBool,
     commits: AtomicU64,
     stop: AtomicBool,
     /// How much had been written when the last round that is over began.
@@ -99,21 +101,32 @@ impl Packer {
         self.written += bytes;
         self.shared.written.store(self.written, Ordering::Relaxed);
         self.shared.commits.fetch_add(1, Ordering::SeqCst);
-        if self.thread.is_none() {
-            let (beside, schedule, opened_at) = (self.beside.clone(), self.schedule, self.opened_at);
-            let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
-            let thread = std::thread::Builder::new().name("syncline-packer".to_owned());
-            // Without a thread the file grows as if packing were off; `maintain` packs it.
-            self.thread = thread.spawn(move || work(&beside, &schedule, opened_at, &shared, &turns)).ok();
+        if self.thread.is_none() || self.shared.ended.load(Ordering::SeqCst) {
+            self.start();
         }
-        let round = self.written - self.ordered >= self.schedule.at_bytes;
-        if round || self.shared.parked.load(Ordering::SeqCst) {
-            self.shared.orders.lock().round |= round;
+        if self.written - self.ordered >= self.schedule.at_bytes {
+            self.shared.orders.lock().round = true;
             self.shared.changed.notify_all();
-            if round {
-                self.ordered = self.written;
-            }
+            self.ordered = self.written;
         }
+    }
+
+    /// Starts the thread, again where it has ended.
+    fn start(&mut self) {
+        // It decides under this lock: with it, whether it ends or has seen the commit and goes on is certain.
+        let decided = self.shared.orders.lock();
+        if self.thread.is_some() && !self.shared.ended.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        drop(decided);
+        // All that it may still be doing is closing its connection, which must not outlive the store's.
+        let earlier = self.thread.take().and_then(|thread| thread.join().ok());
+        let tally = earlier.unwrap_or_else(|| Tally::after(self.opened_at));
+        let (beside, schedule) = (self.beside.clone(), self.schedule);
+        let (shared, turns) = (Arc::clone(&self.shared), Arc::clone(&self.turns));
+        let thread = std::thread::Builder::new().name("syncline-packer".to_owned());
+        // Without a thread the file grows as if packing were off; `maintain` packs it.
+        self.thread = thread.spawn(move || work(&beside, &schedule, tally, &shared, &turns)).ok();
     }
 
     /// Before a BEGIN that may wait: where much more has been written than packed, lets the thread catch up for a moment.
@@ -151,17 +164,17 @@ enum Cause {
     Quiet,
     /// And for the other half.
     Idle,
-    Stop,
+    /// The store is closed, or everything is packed.
+    End,
 }
 
-fn work(beside: &Beside, schedule: &Schedule, opened_at: i64, shared: &Shared, turns: &Arc<Turns>) {
+fn work(beside: &Beside, schedule: &Schedule, mut tally: Tally, shared: &Shared, turns: &Arc<Turns>) -> Tally {
     let mut connection: Option<(Connection, Known)> = None;
     let mut idle_through = 0;
-    let mut tally = Tally::after(opened_at);
     loop {
         let cause = shared.next(schedule.idle);
-        if matches!(cause, Cause::Stop) {
-            return;
+        if matches!(cause, Cause::End) {
+            return tally;
         }
         if connection.is_none() {
             connection = Connection::open_worker(beside).ok().map(|connection| (connection, Known::default()));
@@ -236,18 +249,19 @@ impl Shared {
         loop {
             let seen = self.commits.load(Ordering::SeqCst);
             if self.stop.load(Ordering::Relaxed) {
-                return Cause::Stop;
+                return Cause::End;
             }
             if std::mem::take(&mut orders.round) {
                 return Cause::Round;
             }
             if orders.packed_at == Some(seen) {
-                // A commit either sees this, and calls, or is seen here: it may have come while the file was being packed.
-                self.parked.store(true, Ordering::SeqCst);
+                // A commit either sees this, and starts the thread again, or is seen here: it may have come while the file
+                // was being packed.
+                self.ended.store(true, Ordering::SeqCst);
                 if self.commits.load(Ordering::SeqCst) == seen {
-                    self.changed.wait(&mut orders);
+                    return Cause::End;
                 }
-                self.parked.store(false, Ordering::SeqCst);
+                self.ended.store(false, Ordering::SeqCst);
                 continue;
             }
             let timed_out = self.changed.wait_for(&mut orders, idle / 2).timed_out();

@@ -86,13 +86,13 @@ impl Batch {
     }
 
     /// Reads JSON bytes. `ERR_INVALID_EVENT` where they are not UTF-8.
-    pub fn from_bytes(bytes: &[u8], max_event_bytes: usize) -> Result<Self> {
-        let text = std::str::from_utf8(bytes).map_err(|error| Error::InvalidEvent {
-            index: items_before(&bytes[..error.valid_up_to()]),
-            field: "json",
-            message: format!("is not UTF-8 at byte {}", error.valid_up_to()),
+    pub fn from_bytes(bytes: Vec<u8>, max_event_bytes: usize) -> Result<Self> {
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = error.utf8_error().valid_up_to();
+            let index = items_before(&error.as_bytes()[..valid]);
+            Error::InvalidEvent { index, field: "json", message: format!("is not UTF-8 at byte {valid}") }
         })?;
-        Self::from_text(text.to_owned(), max_event_bytes)
+        Self::from_text(text, max_event_bytes)
     }
 
     /// Reads one JSON text an item.

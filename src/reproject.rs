@@ -36,6 +36,9 @@ pub fn page(
     Ok(Batch::of_stored(source, events, aggregate_id, Some(sequence.clone()), ends, max_event_bytes))
 }
 
+/// Events in their order, each with its position.
+type Found = Vec<(EventItem, i64)>;
+
 /// A page of events after a seq, the text that they are slices of, and whether an unknown type has ended it.
 fn read(
     connection: &Connection,
@@ -43,7 +46,7 @@ fn read(
     definitions: &Definitions,
     aggregate: (&str, i64),
     after: i64,
-) -> Result<(String, Vec<(EventItem, i64)>, bool)> {
+) -> Result<(String, Found, bool)> {
     let (mut source, mut events, mut stopped) = (String::new(), Vec::new(), false);
     let range = Range { after, before: None, limit: PAGE_ITEMS, descending: false };
     history::by_seq(connection, known, aggregate, range, &mut |event| {

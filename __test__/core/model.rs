@@ -67,25 +67,41 @@ impl Model {
         self.aggregates.get_mut(aggregate).expect("run before store").events.insert(seq, event);
     }
 
-    pub fn claim(&mut self, aggregate: &str, owner: Option<&str>) -> (Option<String>, i64) {
+    pub fn claim(
+        &mut self,
+        aggregate: &str,
+        owner: Option<&str>,
+        expected: Option<i64>,
+    ) -> Outcome<(Option<String>, i64)> {
+        let epoch = self.aggregates.get(aggregate).map_or(0, |known| known.epoch);
+        if expected.is_some_and(|expected| expected != epoch) {
+            return Err("ERR_CONFLICT");
+        }
         if let (None, None) = (owner, self.aggregates.get(aggregate)) {
-            return (None, 0);
+            return Ok((None, 0));
         }
         let entry = self.aggregates.entry(aggregate.to_owned()).or_insert_with(|| Aggregate::new(None));
         if entry.owner.as_deref() != owner {
             entry.epoch += 1;
             entry.owner = owner.map(str::to_owned);
         }
-        (entry.owner.clone(), entry.epoch)
+        Ok((entry.owner.clone(), entry.epoch))
     }
 
-    pub fn remove(&mut self, aggregate: &str) {
+    pub fn remove(&mut self, aggregate: &str, owner: Option<&str>) -> Outcome<()> {
+        let held = self.aggregates.get(aggregate).and_then(|known| known.owner.as_deref());
+        if let (Some(held), Some(owner)) = (held, owner)
+            && held != owner
+        {
+            return Err("ERR_NOT_OWNER");
+        }
         if let Some(entry) = self.aggregates.get_mut(aggregate)
             && entry.seq > entry.removed.unwrap_or(-1)
         {
             entry.events.clear();
             entry.removed = Some(entry.seq);
         }
+        Ok(())
     }
 
     /// All of it or nothing.

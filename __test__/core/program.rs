@@ -1,5 +1,5 @@
-//! Random programs of run, replay, transactions, removal, claims, maintenance and reopening, on a real file, each step
-//! compared with the model: outcome, sequences, owners, events, and the projected table.
+//! Random programs of run, replay, transactions, removal, claims, maintenance and reopening, through two stores of one real
+//! file, each step compared with the model: outcome, and sequences, owners, events and the projected table as each sees them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,9 +29,11 @@ enum Step {
     Claim {
         aggregate: u8,
         owner: Option<u8>,
+        expected: Option<i64>,
     },
     Remove {
         aggregate: u8,
+        owner: Option<u8>,
     },
     /// Items are made from what the model holds: `start` and `count` relative to the last seq.
     Replay {
@@ -65,8 +67,9 @@ fn step() -> impl Strategy<Value = Step> {
     let leaf = prop_oneof![
         6 => (0..3u8, owner.clone(), proptest::option::weighted(0.2, -1..4i64), any::<u8>())
             .prop_map(|(aggregate, owner, expected, payload)| Step::Run { aggregate, owner, expected, payload }),
-        1 => (0..3u8, owner).prop_map(|(aggregate, owner)| Step::Claim { aggregate, owner }),
-        1 => (0..3u8).prop_map(|aggregate| Step::Remove { aggregate }),
+        2 => (0..3u8, owner.clone(), proptest::option::weighted(0.3, 0..3i64))
+            .prop_map(|(aggregate, owner, expected)| Step::Claim { aggregate, owner, expected }),
+        1 => (0..3u8, owner).prop_map(|(aggregate, owner)| Step::Remove { aggregate, owner }),
         4 => (0..3u8, -3..3i64, 1..5u8, proptest::bool::weighted(0.2))
             .prop_map(|(aggregate, start, count, other)| Step::Replay { aggregate, start, count, other }),
         1 => (0..3u8, -2..2i64, 1..4u8).prop_map(|(aggregate, start, length)| Step::Gap { aggregate, start, length }),
@@ -80,6 +83,11 @@ fn step() -> impl Strategy<Value = Step> {
         (proptest::collection::vec(inner, 0..5), any::<bool>())
             .prop_map(|(steps, keep)| Step::Transaction { steps, keep })
     })
+}
+
+/// How many programs: the long form, or the short one.
+fn cases() -> u32 {
+    if std::env::var("SYNCLINE_SOAK").is_ok_and(|soak| soak == "1") { 3_000 } else { 64 }
 }
 
 fn name(aggregate: u8) -> String {
@@ -134,16 +142,25 @@ fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> 
                 model.store(&aggregate, seq, Event { id: recorded.id, data });
             }
         }
-        Step::Claim { aggregate, owner } => {
+        Step::Claim { aggregate, owner, expected } => {
             let (aggregate, owner) = (name(*aggregate), owner.map(|owner| format!("owner-{owner}")));
-            let claimed = store.claim(&aggregate, owner.as_deref(), None).unwrap();
-            assert_eq!(claimed, model.claim(&aggregate, owner.as_deref()));
+            let claimed = store.claim(&aggregate, owner.as_deref(), *expected);
+            assert_eq!(
+                claimed.map_err(|error| error.code()),
+                model.claim(&aggregate, owner.as_deref(), *expected),
+                "{step:?}"
+            );
         }
-        Step::Remove { aggregate } => {
+        Step::Remove { aggregate, owner } => {
+            let (aggregate, owner) = (name(*aggregate), owner.map(|owner| format!("owner-{owner}")));
             store.begin(Mode::Immediate, true).unwrap();
-            store.remove(&name(*aggregate), None, None).unwrap();
-            store.commit().unwrap();
-            model.remove(&name(*aggregate));
+            let removed = store.remove(&aggregate, owner.as_deref(), None);
+            if removed.is_ok() {
+                store.commit().unwrap();
+            } else {
+                store.rollback().unwrap();
+            }
+            assert_eq!(code(&removed), model.remove(&aggregate, owner.as_deref()), "{step:?}");
         }
         Step::Replay { aggregate, start, count, other } => {
             let aggregate = name(*aggregate);
@@ -261,20 +278,22 @@ fn observed(store: &Store) -> Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_store_does_what_the_model_does(program in proptest::collection::vec(step(), 1..40)) {
+    fn stores_of_one_file_do_what_the_model_does(program in proptest::collection::vec((0..2usize, step()), 1..40)) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.db").to_str().unwrap().to_owned();
-        let mut store = open(&path);
+        let mut stores = [open(&path), open(&path)];
         let (mut model, mut counter) = (Model::default(), 0);
-        for step in &program {
-            if !perform(&store, &mut model, step, &mut counter) {
-                store.close().unwrap();
-                store = open(&path);
+        for (which, step) in &program {
+            if !perform(&stores[*which], &mut model, step, &mut counter) {
+                stores[*which].close().unwrap();
+                stores[*which] = open(&path);
             }
-            prop_assert_eq!(observed(&store), model.clone());
+            for store in &stores {
+                prop_assert_eq!(observed(store), model.clone());
+            }
         }
     }
 }

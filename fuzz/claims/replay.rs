@@ -45,7 +45,7 @@ pub fn in_memory() -> Store {
 
 /// A JSON array of items, an item, or one a line.
 pub fn replay(bytes: &[u8]) {
-    let batch = match Batch::from_bytes(bytes, MAX_EVENT_BYTES) {
+    let batch = match Batch::from_bytes(bytes.to_vec(), MAX_EVENT_BYTES) {
         Ok(batch) => batch,
         Err(error) => {
             assert!(matches!(error.code(), "ERR_INVALID_EVENT" | "ERR_TOO_LARGE"), "{error}");

@@ -30,7 +30,8 @@ pub fn replay_parse(
     let limit = handle.max_event_bytes().or_throw(env)?;
     let batch = match input {
         Either3::A(text) => Batch::from_text(text, limit),
-        Either3::B(bytes) => Batch::from_bytes(&bytes, limit),
+        // Copied before they are looked at: another thread may change bytes that it shares.
+        Either3::B(bytes) => Batch::from_bytes(bytes.to_vec(), limit),
         Either3::C(texts) => Batch::from_texts(&texts, limit),
     };
     let batch = batch.or_throw(env)?.with(Policy { record, park });
