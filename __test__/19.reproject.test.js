@@ -9,7 +9,7 @@ const { z } = require("zod")
 const { createRegistry, define, project, sql } = require("syncline")
 const { coded, dump, file, history, kept, noteRows, notes, openNotes, refused, rows } = require("./stores.js")
 const { serialized, tagRows } = require("./stores.js")
-const { anotherFile, openNewer, openOlder, recording, tagged, upgraded, written } = require("./older-notes.js")
+const { anotherFile, cutAt, openNewer, openOlder, recording, tagged, upgraded, written } = require("./older-notes.js")
 const { extent, figures, seeds } = require("./soak.js")
 
 describe("reproject", () => {
@@ -222,10 +222,7 @@ test("rule 17: recorded in any cut, and projected later, the tables are those of
         if (kind === "removed with") return { kind: "removed", ...envelope, event: tagged(noteID, seq, "deleted") }
         return kind === "written" ? written(noteID, seq) : serialized(kind, seq, { noteID, tag: `tag ${seq}` })
       })
-      const bounds = [...new Set([0, ...cuts.filter((cut) => cut < items.length), items.length])].toSorted(
-        (a, b) => a - b,
-      )
-      const cut = bounds.slice(1).map((end, n) => items.slice(bounds[n], end))
+      const cut = cutAt(items, cuts)
       const path = anotherFile()
       const options = { ...recording, ...(parks && { onError: "park" }) }
       const half = Math.ceil(cut.length / 2)

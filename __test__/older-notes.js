@@ -34,4 +34,10 @@ function upgraded(items) {
   return openNewer(path)
 }
 
-module.exports = { anotherFile, older, openNewer, openOlder, recording, tagged, upgraded, written }
+/** The items in batches, cut at these places as far as they have them. */
+function cutAt(items, cuts) {
+  const bounds = [...new Set([0, ...cuts.filter((cut) => cut < items.length), items.length])].toSorted((a, b) => a - b)
+  return bounds.slice(1).map((end, n) => items.slice(bounds[n], end))
+}
+
+module.exports = { anotherFile, cutAt, older, openNewer, openOlder, recording, tagged, upgraded, written }
