@@ -91,6 +91,11 @@ impl Adoption {
 
     /// What was found on the way, by all that had a part in it.
     pub fn findings(&self) -> Result<Value> {
+        // In one snapshot: the application, whose table it is, may drop it.
+        self.connection.snapshot(|| self.listed())
+    }
+
+    fn listed(&self) -> Result<Value> {
         if !has_table(&self.connection, "event_adoption_finding")? {
             return Ok(json!({"findings": [], "findingCount": 0}));
         }
@@ -109,7 +114,8 @@ impl Adoption {
     }
 
     fn in_transaction(&mut self, act: fn(&mut Self) -> Result<bool>) -> Result<bool> {
-        self.connection.cached("BEGIN IMMEDIATE")?.raw_execute()?;
+        let begun = self.connection.cached("BEGIN IMMEDIATE").and_then(|mut begin| Ok(begin.raw_execute()?));
+        self.connection.waited(begun)?;
         let done = act(self).and_then(|more| {
             self.connection.commit()?;
             Ok(more)

@@ -1,16 +1,20 @@
-//! The only file that opens SQLite: flags, pragmas in their order, waiting for locks; and, in `effects`, what a statement does.
+//! The only file that opens SQLite: flags, pragmas in their order; in `busy`, waiting for locks; and, in `effects`, what a
+//! statement does.
 
+mod busy;
 mod effects;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::hooks::{AuthContext, Authorization};
 use rusqlite::{CachedStatement, Connection as Sqlite, OpenFlags, TransactionBehavior};
 
+pub use self::busy::OnThread;
+use self::busy::Waiting;
 use self::effects::observe;
 pub use self::effects::{Control, Effects};
 use crate::error::{Error, Result};
@@ -38,9 +42,10 @@ pub struct OpenOptions {
 pub struct Connection {
     /// Boxed, so that its address stays the same while cursors borrow it.
     sqlite: Box<Sqlite>,
+    /// Boxed, and after the connection, which asks it when a lock is taken.
+    waiting: Box<Waiting>,
     path: String,
     readonly: bool,
-    busy_timeout: Duration,
     observed: Arc<Mutex<Effects>>,
     wal_frames: Arc<AtomicU64>,
     gather: Arc<Gather>,
@@ -55,21 +60,27 @@ impl Connection {
 
     fn open_log(options: &OpenOptions) -> Result<Self> {
         let mut connection = Self::connect(options, !options.readonly)?;
-        let found = schema::look_for_ours(&connection.sqlite, &options.path)?;
+        let opened = connection.open_tables(options);
+        connection.waited(opened)?;
+        Ok(connection)
+    }
+
+    fn open_tables(&mut self, options: &OpenOptions) -> Result<()> {
+        let found = schema::look_for_ours(&self.sqlite, &options.path)?;
         if options.readonly {
             return match found {
-                schema::Found::Ours => Ok(connection),
+                schema::Found::Ours => Ok(()),
                 _ => Err(Error::Readonly(format!(
                     "\"{}\" has no syncline tables, and a read-only store cannot make them",
                     options.path
                 ))),
             };
         }
-        connection.prepare_file(options.full)?;
-        connection.count_frames()?;
-        connection.make_tables()?;
-        wal::gather_commits(&connection.sqlite, &connection.gather);
-        Ok(connection)
+        self.prepare_file(options.full)?;
+        self.count_frames()?;
+        self.make_tables()?;
+        wal::gather_commits(&self.sqlite, &self.gather);
+        Ok(())
     }
 
     /// Opens a connection that adopts older tables; `None` where there are none. `check` looks, and changes nothing.
@@ -79,16 +90,19 @@ impl Connection {
                 return Ok(None);
             }
             let mut connection = Self::connect(options, false)?;
-            match schema::look(&connection.sqlite, &options.path)? {
-                schema::Found::Nothing | schema::Found::Ours => return Ok(None),
-                schema::Found::Older | schema::Found::Adopting => {}
-            }
             // References from and to the older tables are neither followed nor rewritten: those of the application name
             // our tables afterwards.
             connection.sqlite.pragma_update(None, "foreign_keys", false)?;
             connection.sqlite.pragma_update(None, "legacy_alter_table", true)?;
-            check(&connection)?;
-            connection.prepare_file(options.full)?;
+            // In one snapshot: another process may put the tables aside while they are looked at.
+            let found = connection.snapshot(|| match schema::look(&connection.sqlite, &options.path)? {
+                schema::Found::Nothing | schema::Found::Ours => Ok(false),
+                schema::Found::Older | schema::Found::Adopting => check(&connection).map(|()| true),
+            });
+            if !connection.waited(found)? {
+                return Ok(None);
+            }
+            connection.waited(connection.prepare_file(options.full))?;
             connection.count_frames()?;
             wal::gather_commits(&connection.sqlite, &connection.gather);
             Ok(Some(connection))
@@ -101,7 +115,7 @@ impl Connection {
         let open = || {
             let connection = Self::connect(options, false)?;
             if !options.readonly {
-                connection.prepare_file(options.full)?;
+                connection.waited(connection.prepare_file(options.full))?;
             }
             Ok(connection)
         };
@@ -116,7 +130,7 @@ impl Connection {
     /// Opens a second connection to a file that a store has open, for a background thread that writes.
     pub fn open_worker(options: &OpenOptions) -> Result<Self> {
         let mut connection = Self::connect(options, false)?;
-        connection.prepare_file(options.full)?;
+        connection.waited(connection.prepare_file(options.full))?;
         connection.count_frames()?;
         wal::gather_commits(&connection.sqlite, &connection.gather);
         Ok(connection)
@@ -127,9 +141,9 @@ impl Connection {
         sqlite.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         Connection {
             sqlite: Box::new(sqlite),
+            waiting: Box::new(Waiting::new(Duration::ZERO, None)),
             path: String::new(),
             readonly: true,
-            busy_timeout: Duration::ZERO,
             observed: Arc::default(),
             wal_frames: Arc::default(),
             gather: Arc::default(),
@@ -165,28 +179,34 @@ impl Connection {
             .map_err(|error| cannot_open(path, error))?;
         // The busy handler comes before everything that can meet a lock, `journal_mode=WAL` above all: without it, five
         // of six processes fail at first open.
-        sqlite.busy_timeout(options.busy_timeout)?;
+        let waiting = Box::new(Waiting::new(options.busy_timeout, (path != MEMORY).then_some(path)));
+        waiting.install(&sqlite);
         sqlite.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         let observed = Arc::new(Mutex::new(Effects::default()));
         let mut connection = Connection {
             sqlite: Box::new(sqlite),
+            waiting,
             path: path.to_owned(),
             readonly: options.readonly,
-            busy_timeout: options.busy_timeout,
             observed: Arc::clone(&observed),
             wal_frames: Arc::new(AtomicU64::new(0)),
             gather: Arc::default(),
             page_size: 4096,
         };
-        connection.sqlite.authorizer(Some(move |context: AuthContext<'_>| {
+        let ready = connection.set_up(observed);
+        connection.waited(ready)?;
+        Ok(connection)
+    }
+
+    fn set_up(&mut self, observed: Arc<Mutex<Effects>>) -> Result<()> {
+        self.sqlite.authorizer(Some(move |context: AuthContext<'_>| {
             observe(&mut observed.lock(), &context);
             Authorization::Allow
         }))?;
-        connection.page_size =
-            connection.sqlite.pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))?;
-        connection.sqlite.pragma_update(None, "foreign_keys", true)?;
-        connection.sqlite.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
-        Ok(connection)
+        self.page_size = self.sqlite.pragma_query_value(None, "page_size", |row| Ok(row.get::<_, u32>(0)?.into()))?;
+        self.sqlite.pragma_update(None, "foreign_keys", true)?;
+        self.sqlite.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
+        Ok(())
     }
 
     /// The pragmas that the file itself keeps, and those of a writer.
@@ -198,7 +218,7 @@ impl Connection {
             sqlite.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         }
         // The change to WAL needs the file for itself for a moment, and SQLite does not always ask the busy handler.
-        let mode = self.retry(|| {
+        let mode = self.waiting.retry(|| {
             let mut mode = String::new();
             sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
                 mode = row.get(0)?;
@@ -233,21 +253,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Calls `attempt` again while it is busy, until the busy timeout has passed.
-    fn retry<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            match attempt() {
-                Err(error) if error.is_busy() && start.elapsed() < self.busy_timeout => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(50));
-                }
-                result => return result,
-            }
-        }
-    }
-
     /// Where what a statement does is noted while it is prepared, for what the authorizer cannot see.
     pub(crate) fn observed(&self) -> Arc<Mutex<Effects>> {
         Arc::clone(&self.observed)
@@ -280,10 +285,41 @@ impl Connection {
 
     /// Runs `call` with another patience for locks than the connection's own.
     pub fn waiting<T>(&self, patience: Duration, call: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.sqlite.busy_timeout(patience)?;
-        let done = call();
-        self.sqlite.busy_timeout(self.busy_timeout)?;
-        done
+        self.waiting.during(&self.sqlite, patience, call)
+    }
+
+    /// How long it waits for a lock.
+    pub fn patience(&self) -> Duration {
+        self.waiting.own()
+    }
+
+    /// Says that this thread alone uses the connection, as long as what is answered lives, which must be dropped first:
+    /// none of its other connections then waits for a lock that this one has, and who waits is seen by who has it.
+    pub fn on_this_thread(&self) -> Option<OnThread> {
+        self.waiting.meet_at(self.wal_path());
+        if self.is_memory() { None } else { OnThread::new(&self.sqlite, &self.path) }
+    }
+
+    /// Puts into an `ERR_BUSY` how long the lock was waited for. To be called at the end of each call that may have waited.
+    pub fn waited<T>(&self, done: Result<T>) -> Result<T> {
+        self.waiting.leave_line();
+        done.map_err(|error| self.waiting.explain(&self.path, error))
+    }
+
+    /// Before a BEGIN, of who may have had the lock for a while: rests if somebody waits for it, where `wait` is asked for.
+    /// `false`: it should rest.
+    pub fn give_way(&self, wait: bool) -> bool {
+        self.waiting.give_way(wait)
+    }
+
+    /// A transaction has ended that was not ended by [`Self::commit`].
+    pub fn ended(&self) {
+        self.waiting.ended();
+    }
+
+    /// Whether it waits for the write lock between two calls.
+    pub fn stand_in_line(&self, stand: bool) {
+        self.waiting.stand_in_line(stand);
     }
 
     /// Makes several reads in one snapshot of the file: that of the open transaction, or one of their own.
@@ -321,7 +357,9 @@ impl Connection {
     /// Commits the open root transaction, with one write to the WAL.
     pub fn commit(&self) -> Result<()> {
         let mut statement = self.cached("COMMIT")?;
-        self.gather.during(|| statement.raw_execute())?;
+        let committed = self.gather.during(|| statement.raw_execute());
+        self.waiting.ended();
+        committed?;
         Ok(())
     }
 

@@ -8,7 +8,7 @@ pub use upkeep::{Errand, Stats};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Row;
@@ -17,6 +17,7 @@ use rusqlite::types::{Value, ValueRef};
 
 use crate::checkpoint::Checkpointer;
 use crate::connection::{Connection, OpenOptions};
+pub use crate::core::Begun;
 use crate::core::{Core, Stamped, Steps, busy};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
@@ -103,7 +104,9 @@ impl Store {
         let Some(core) = guard.as_mut() else {
             return Err(Error::Closed("store"));
         };
-        catch_unwind(AssertUnwindSafe(|| call(core))).unwrap_or_else(|panic| {
+        let done = catch_unwind(AssertUnwindSafe(|| call(core)));
+        let done = done.map(|done| core.connection.waited(done));
+        done.unwrap_or_else(|panic| {
             let message = panic
                 .downcast_ref::<String>()
                 .cloned()
@@ -166,9 +169,17 @@ impl Store {
         self.with(|core| Ok(core.transactions.state()))
     }
 
-    /// Opens a transaction, or a savepoint inside one. `false` where the lock is taken and must not be waited for.
-    pub fn begin(&self, mode: Mode, wait: bool) -> Result<bool> {
+    /// Opens a transaction, or a savepoint inside one. Where it must not wait, the answer may be that it is not open.
+    pub fn begin(&self, mode: Mode, wait: bool) -> Result<Begun> {
         self.with(|core| core.begin(mode, wait))
+    }
+
+    /// Nobody tries any more to begin without waiting.
+    pub fn gave_up(&self) -> Result<()> {
+        self.with(|core| {
+            core.connection.stand_in_line(false);
+            Ok(())
+        })
     }
 
     /// Keeps what the innermost frame did; see [`Transactions::commit`].
@@ -386,10 +397,14 @@ impl Store {
             }
             if !prepared.readonly && core.transactions.state() == State::Autocommit {
                 core.turns.give_way(true);
+                core.connection.give_way(true);
             }
-            let (start, before) = (Instant::now(), core.connection.sqlite().total_changes());
+            let before = core.connection.sqlite().total_changes();
             let done = statement::execute(&core.connection, &mut core.transactions, prepared, values, visit);
-            core.after_statements(start, done)?;
+            if !prepared.readonly {
+                core.connection.ended();
+            }
+            core.after_statements(done)?;
             let sqlite = core.connection.sqlite();
             // SQLite keeps the count of the last change for statements that change nothing.
             let changes = if sqlite.total_changes() == before { 0 } else { sqlite.changes() };
@@ -401,9 +416,12 @@ impl Store {
     pub fn execute_all(&self, sql: &str) -> Result<()> {
         self.with(|core| {
             core.check_no_cursor()?;
-            let start = Instant::now();
+            if core.transactions.state() == State::Autocommit {
+                core.connection.give_way(true);
+            }
             let done = statement::execute_all(&core.connection, &mut core.transactions, sql);
-            core.after_statements(start, done)
+            core.connection.ended();
+            core.after_statements(done)
         })
     }
 

@@ -50,7 +50,7 @@ impl Errand {
     /// memory, whose steps are [`Store::step`].
     pub fn step(&mut self, lasting: Duration) -> Result<bool> {
         match &mut self.own {
-            Some((connection, known)) => steps(&mut *self.job, connection, known, lasting),
+            Some((connection, known)) => connection.waited(steps(&mut *self.job, connection, known, lasting)),
             None => Err(Error::InvalidArgument("The job of a database in memory has no connection".to_owned())),
         }
     }
