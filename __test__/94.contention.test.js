@@ -19,7 +19,7 @@ const SHARED = 20
 /** No process may take so many times as long as the fastest, counted from the same moment. */
 const UNFAIR = 5
 
-/** Milliseconds that the event loop may be late, where nothing is waited for in a call. */
+/** Milliseconds that the event loop may be late, where the machine lets the process run. */
 const LATE = 20
 
 const shown = (milliseconds) => `${milliseconds < 10 ? milliseconds.toFixed(2) : Math.round(milliseconds)} ms`
@@ -53,15 +53,9 @@ describe("many processes that write into one file, with default settings", () =>
     const [fastest, slowest] = [lasted[0], lasted.at(-1)]
     const [median, p99, max] = percentiles(calls, 0.5, 0.99, 1).map(shown)
     const times = slowest / fastest
-    figures(`contention, ${name}`, {
-      fastest: shown(fastest),
-      slowest: shown(slowest),
-      times: times.toFixed(1),
-      median,
-      p99,
-      max,
-      "event loop p99": shown(Math.max(...writers.map(({ delay }) => delay.p99))),
-    })
+    const all = { fastest: shown(fastest), slowest: shown(slowest), times: times.toFixed(1), median, p99, max }
+    const late = Math.max(...writers.filter(({ waiting }) => waiting).map(({ delay }) => delay.p99))
+    figures(`contention, ${name}`, late > 0 ? { ...all, "event loop p99 of the latest": shown(late) } : all)
     return times
   }
 
@@ -76,7 +70,7 @@ describe("many processes that write into one file, with default settings", () =>
         const path = newPath()
         openNotes(path).store.close()
         const work = { work: "write", path, runs: extent(runs / 2, runs), shared: SHARED, waiting }
-        const done = await together(Array(count).fill(work))
+        const done = await together(Array.from({ length: count }, () => work))
         const times = report(`${count} × ${work.runs} ${call}`, done)
         if (soak) assert.ok(times <= UNFAIR, `the slowest took ${times} times as long as the fastest`)
         assertWhole(path, done)
@@ -114,7 +108,9 @@ describe("many processes that write into one file, with default settings", () =>
     const [writer] = await together([work, { work: "hold", path, times, lasting }])
     const { p99, max } = writer.delay
     figures("contention, event-loop delay of runAsync", { p99: shown(p99), max: shown(max), held: shown(lasting) })
-    assert.ok(max < (soak ? LATE : lasting / 2), `the event loop was late by ${max} ms`)
+    // One call that waited would last as long as the lock is held.
+    assert.ok(max < lasting / 2, `the event loop was late by ${max} ms`)
+    if (soak) assert.ok(p99 < LATE, `the event loop was late by ${p99} ms`)
   })
 })
 

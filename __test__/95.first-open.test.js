@@ -19,7 +19,7 @@ describe("many processes that open one file at the same moment", () => {
 
   /** All open the file, and write; one of them has made the application's tables. */
   async function openTogether(path, options = {}) {
-    const done = await together(Array(PROCESSES).fill({ work: "open", path, options }))
+    const done = await together(upTo(PROCESSES).map(() => ({ work: "open", path, options })))
     assert.equal(done.filter(({ migrated }) => migrated).length, 1)
     const { store } = openNotes(path)
     const told = done.flatMap((one) => one.told)

@@ -37,7 +37,13 @@ const works = {
     const lasted = Date.now() - at
     delay.disable()
     store.close()
-    return { told, calls, lasted, delay: { p99: milliseconds(delay.percentile(99)), max: milliseconds(delay.max) } }
+    return {
+      told,
+      calls,
+      lasted,
+      waiting,
+      delay: { p99: milliseconds(delay.percentile(99)), max: milliseconds(delay.max) },
+    }
   },
 
   /** Holds the lock for so long, several times, and writes each time. */
