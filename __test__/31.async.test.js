@@ -1,6 +1,7 @@
 "use strict"
 
 const assert = require("node:assert/strict")
+const { existsSync, readFileSync, statSync } = require("node:fs")
 const { describe, test } = require("node:test")
 const { coded, history, noteRows, notes, openNotes, refused, serialized, turns } = require("./stores.js")
 
@@ -80,6 +81,100 @@ describe("runAsync, runAllAsync, replayAllAsync", () => {
     assert.equal(settled, false)
     release()
     assert.equal((await promise).seq, 0)
+  })
+
+  test("wait for what the same thread holds, where a synchronous write is refused at once and leaves them their order", async () => {
+    const { given, store, release } = locked()
+    const run = (text) => store.runAsync(given.Written, { noteID: "n", text })
+    const waiting = [run("0"), run("1")]
+    await turns(5)
+    const began = performance.now()
+    for (const write of [
+      () => store.run(given.Written, { noteID: "n", text: "sync" }),
+      () => store.replayAll(history("m", 1)),
+      () => store.transaction(() => {}),
+      () => store.claim("n", "me"),
+    ]) {
+      refused(store, write, coded("ERR_BUSY", /another connection of this thread/))
+    }
+    assert.ok(performance.now() - began < 10_000, "nobody waited for busyTimeout, half a minute")
+    waiting.push(run("2"))
+    await turns(5)
+    release()
+    assert.deepEqual(
+      (await Promise.all(waiting)).map(({ seq, data }) => [seq, data.text]),
+      [
+        [0, "0"],
+        [1, "1"],
+        [2, "2"],
+      ],
+    )
+  })
+
+  test("begin, projector and commit are one turn: nobody else ever finds the transaction open", async () => {
+    const { given, store, release } = locked()
+    const states = new Set()
+    const looks = { over: false }
+    const look = () => states.add(store.db.inTransaction)
+    const inTurns = () => (look(), looks.over || setImmediate(inTurns))
+    const inTimers = () => (look(), looks.over || setTimeout(inTimers, 0))
+    const inMicrotasks = async () => {
+      while (!looks.over) {
+        for (let n = 0; n < 50; n++) await look()
+        await new Promise(setImmediate)
+      }
+    }
+    inTurns()
+    inTimers()
+    const looking = inMicrotasks()
+    const promises = Array.from({ length: 50 }, (_, n) => [
+      store.runAsync(given.Written, { noteID: "n", text: `${n}` }).finally(look),
+      store.replayAllAsync(history(`m${n}`, 3)).finally(look),
+      store.runAllAsync([[given.Written, { noteID: "n" }]]).finally(look),
+    ])
+    await turns(3)
+    release()
+    await Promise.all(promises.flat())
+    looks.over = true
+    await looking
+    assert.deepEqual([...states], [false])
+  })
+
+  test("who waits is seen by who writes, and no longer once it has its lock, was aborted, gave up or is closed", async (t) => {
+    const { given, store, release } = locked({ busyTimeout: 300 })
+    // Who waits holds a shared flock on the WAL file.
+    const waits = () => {
+      const { ino } = statSync(`${store.db.name}-wal`)
+      return readFileSync("/proc/locks", "utf8").includes(`:${ino} `)
+    }
+    const write = (options) => store.runAsync(given.Written, { noteID: "n" }, options)
+    const controller = new AbortController()
+    const first = write({ signal: controller.signal })
+    await turns(5)
+    if (!existsSync("/proc/locks") || !waits()) {
+      controller.abort()
+      await assert.rejects(first, coded("ERR_ABORTED"))
+      return t.skip("this system does not tell of its locks")
+    }
+    controller.abort()
+    await assert.rejects(first, coded("ERR_ABORTED"))
+    while (waits()) await turns()
+    await assert.rejects(write(), coded("ERR_BUSY"))
+    while (waits()) await turns()
+    const last = write()
+    await turns(5)
+    release()
+    await last
+    assert.equal(waits(), false)
+    const other = store.connect()
+    other.exec("BEGIN IMMEDIATE")
+    const closed = write()
+    await turns(5)
+    assert.equal(waits(), true)
+    store.close()
+    await assert.rejects(closed, coded("ERR_CLOSED"))
+    assert.equal(readFileSync("/proc/locks", "utf8").includes(`:${statSync(`${other.name}-wal`).ino} `), false)
+    other.close()
   })
 
   test("the data is taken when the call is made, not when its turn comes", async () => {

@@ -187,10 +187,11 @@ const cases = {
     () => notes().store.replayAll([written("a", 0), written("a", 2)]),
   ],
   ERR_BUSY: [
-    { waited: (ms) => ms >= 20, sqliteCode: "SQLITE_BUSY", message: /locked.*waited \d+ ms/ },
+    // Nobody waits for what the same thread holds; what waiting in vain looks like is in 81 and 94.
+    { waited: 0, sqliteCode: "SQLITE_BUSY", message: /locked: another connection of this thread.*waited 0 ms/ },
     () => {
       const { store, path } = notes()
-      const other = notes({ busyTimeout: 20, migrate: undefined }, path)
+      const other = notes({ migrate: undefined }, path)
       store.transaction(() => other.store.run(other.Written, { noteID: "a" }))
     },
   ],

@@ -40,13 +40,18 @@ export async function runJob<Report>(
       if (transactions.closed) throw new SyncError("ERR_CLOSED", `The store was closed during ${call}`)
       // One step at first, so that whoever watches, or may want to stop it, hears of it at once.
       const stretch = report === undefined ? 0 : STRETCH
+      const start = performance.now()
       const step = JSON.parse(here ? native.jobStepHere(handle, job, stretch) : await native.jobStep(job, stretch)) as
         { more: boolean; report: Report } | { code: ErrorCode; message: string; fields: ErrorFields }
       if ("code" in step) {
-        busySince ??= performance.now()
-        const mayTryAgain = step.code === "ERR_BUSY" && performance.now() - busySince < busyTimeout
-        if (!mayTryAgain) throw new SyncError(step.code, step.message, step.fields)
-        await new Promise((resolve) => setTimeout(resolve, REST))
+        if (step.code !== "ERR_BUSY") throw new SyncError(step.code, step.message, step.fields)
+        busySince ??= start
+        const waited = Math.floor(performance.now() - busySince)
+        if (waited >= busyTimeout) {
+          const reason = step.message.replace(/ \(waited \d+ ms\)$/, "")
+          throw new SyncError(step.code, `${call}: ${reason} (waited ${waited} ms)`, { waited })
+        }
+        await new Promise((resolve) => setTimeout(resolve, Math.min(REST, busyTimeout - waited)))
         continue
       }
       busySince = undefined

@@ -48,6 +48,9 @@ export type Repeated = readonly [
 /** How `begin` takes the lock. */
 export const MODE = { immediate: 0, deferred: 1, exclusive: 2 } as const
 
+/** How an attempt to begin ended: another connection has the lock; it has begun; this store should come back soon. */
+export const BEGUN = { locked: 0, yes: 1, soon: 2 } as const
+
 /** Where the connection stands, as `state` tells. */
 export const STATE = { autocommit: 0, transaction: 1, raw: 2, lost: 3 } as const
 
@@ -128,8 +131,10 @@ export interface Binding {
   close(handle: Handle): void
   register(handle: Handle, definitions: Registration[]): void
 
-  /** False: the database is busy and `wait` was not asked for. */
-  begin(handle: Handle, mode: number, wait: boolean): boolean
+  /** One of `BEGUN`; `yes` where `wait` was asked for. */
+  begin(handle: Handle, mode: number, wait: boolean): number
+  /** Nobody tries any more to begin without waiting. */
+  gaveUp(handle: Handle): void
   /** How many pending events are alive; on failure it has rolled back. */
   commit(handle: Handle): number
   rollback(handle: Handle): number

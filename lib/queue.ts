@@ -1,8 +1,13 @@
 import { SyncError } from "./errors"
+import { BEGUN } from "./native"
 import type { Transactions } from "./transaction"
 
-/** Between two attempts on a busy database, in milliseconds: random, growing to this. */
-const LONGEST_PAUSE = 20
+/**
+ * Between two attempts on a busy database, in milliseconds on the average: at first, and at most; it grows by this part of
+ * the time that was waited. Those who wait in a blocking call have the same pauses (`src/connection/busy.rs`), so that
+ * neither comes before the other.
+ */
+const PAUSE = { first: 2, longest: 8, part: 1 / 8 }
 
 interface Job {
   readonly work: () => unknown
@@ -20,6 +25,8 @@ export class WriteQueue {
   #pumping = false
   /** When a waiting write last had the lock: those behind it have not been kept waiting by others before that. */
   #progress = 0
+  /** Others have seen that something waits here. */
+  #inLine = false
 
   constructor(
     private readonly transactions: Transactions,
@@ -36,7 +43,7 @@ export class WriteQueue {
         work,
         resolve: (value) => (settled(), resolve(value as T)),
         reject: (error) => (settled(), reject(error)),
-        since: Date.now(),
+        since: performance.now(),
       }
       const abort = () => {
         const at = this.#jobs.indexOf(job)
@@ -54,7 +61,7 @@ export class WriteQueue {
   carryOut(): void {
     // Inside a raw BEGIN nothing has its turn: what is asked for there is a savepoint, or refused by itself.
     if (this.#jobs.length === 0 || !this.transactions.idle) return
-    while (this.#jobs.length > 0 && this.transactions.lock(true)) this.#finishFirst()
+    while (this.#jobs.length > 0 && this.transactions.lock(true) === BEGUN.yes) this.#finishFirst()
   }
 
   close(): void {
@@ -65,36 +72,40 @@ export class WriteQueue {
     this.#pumping = true
     // The call that enqueued never touches the database itself: it may stand inside a query.
     await undefined
-    let refusals = 0
     while (this.#jobs.length > 0) {
       if (this.#attempt()) {
-        refusals = 0
         await new Promise(setImmediate)
       } else {
-        this.#expire()
-        const bound = Math.min(LONGEST_PAUSE, 2 ** Math.min(++refusals, 5))
-        await new Promise((resume) => setTimeout(resume, 1 + Math.random() * (bound - 1)))
+        const waited = this.#expire()
+        const mean = Math.min(PAUSE.first + waited * PAUSE.part, PAUSE.longest)
+        await new Promise((resume) => setTimeout(resume, mean * (0.5 + Math.random())))
       }
     }
+    if (this.#inLine) this.transactions.leaveLine()
+    this.#inLine = false
     this.#pumping = false
   }
 
   /** False: the lock is not to be had now. */
   #attempt(): boolean {
+    let begun
     try {
-      if (!this.transactions.lock(false)) return false
+      begun = this.transactions.lock(false)
     } catch (error) {
       // A query of this connection that is still open ends sooner or later, as another connection's lock does.
       if (error instanceof SyncError && error.code === "ERR_BUSY") return false
       this.#jobs.shift()?.reject(error)
       return true
     }
-    this.#finishFirst()
-    return true
+    if (begun === BEGUN.yes) this.#finishFirst()
+    // What the store itself wants to do first, or others who wait, is no reason to give up.
+    else if (begun === BEGUN.soon) this.#progress = performance.now()
+    else this.#inLine = true
+    return begun === BEGUN.yes
   }
 
   #finishFirst(): void {
-    this.#progress = Date.now()
+    this.#progress = performance.now()
     const job = this.#jobs.shift() as Job
     try {
       job.resolve(this.transactions.inside(job.work))
@@ -103,14 +114,18 @@ export class WriteQueue {
     }
   }
 
-  #expire(): void {
-    const now = Date.now()
+  /** Rejects those that have waited for too long. Answers how long the first one that is left has. */
+  #expire(): number {
+    const now = performance.now()
     const waited = (job: Job) => now - Math.max(job.since, this.#progress)
     for (const job of this.#jobs.filter((job) => waited(job) >= this.busyTimeout)) {
       this.#jobs.splice(this.#jobs.indexOf(job), 1)
-      const message = `The database was still locked after ${waited(job)} ms`
-      job.reject(new SyncError("ERR_BUSY", message, { waited: waited(job) }))
+      const milliseconds = Math.floor(waited(job))
+      const message = `The database was still locked after ${milliseconds} ms`
+      job.reject(new SyncError("ERR_BUSY", message, { waited: milliseconds }))
     }
+    const [first] = this.#jobs
+    return first === undefined ? 0 : waited(first)
   }
 }
 

@@ -1,5 +1,5 @@
 import { SyncError, failedConstraint, invalidArgument, locate, show } from "./errors"
-import { MODE, STATE, native, type Handle } from "./native"
+import { BEGUN, MODE, STATE, native, type Handle } from "./native"
 import type { Ephemeral, Event } from "./payload"
 import { isThenable, quiet } from "./promise"
 
@@ -115,14 +115,23 @@ export class Transactions implements TransactionGate {
     this.entered()
   }
 
-  /** Opens a root frame for a write that waited its turn. False: another connection holds the lock. */
-  lock(wait: boolean): boolean {
+  /** Opens a root frame for a write that waited its turn, if it can now. Answers one of `BEGUN`. */
+  lock(wait: boolean): number {
     if (!this.idle) {
       throw new SyncError("ERR_IN_TRANSACTION", "A waiting write met an open transaction of its own connection")
     }
-    if (!native.begin(this.handle, MODE.immediate, wait)) return false
-    this.entered()
-    return true
+    const begun = native.begin(this.handle, MODE.immediate, wait)
+    if (begun === BEGUN.yes) this.entered()
+    return begun
+  }
+
+  /** Nobody waits any more to `lock`: others need not make room. */
+  leaveLine(): void {
+    try {
+      native.gaveUp(this.handle)
+    } catch {
+      // A closed store is in no line.
+    }
   }
 
   /** Does the work in the frame just opened, and ends it. */

@@ -50,10 +50,10 @@ export declare function aggregates(handle: Handle, prefix: string, after: string
 export declare function backup(handle: Handle, target: string): Job
 
 /**
- * Begins a transaction, or a savepoint inside one; mode 0 immediate, 1 deferred, 2 exclusive. `false`: the lock is
- * taken, and was not to be waited for.
+ * Begins a transaction, or a savepoint inside one; mode 0 immediate, 1 deferred, 2 exclusive. Answers 1 where it is
+ * open. Where it was not to wait: 0 if another connection has the lock, 2 if it is worth to come back soon.
  */
-export declare function begin(handle: Handle, mode: number, wait: boolean): boolean
+export declare function begin(handle: Handle, mode: number, wait: boolean): number
 
 /** Gives an aggregate to an owner, or to nobody; `expectedEpoch` −1 does not ask. */
 export declare function claim(handle: Handle, aggregateId: string, owner: string | undefined | null, expectedEpoch: number): [owner: string | null, epoch: number]
@@ -90,6 +90,9 @@ export declare function cursorOpen(handle: Handle, statement: Statement, paramet
 
 /** Runs every statement of a text. */
 export declare function exec(handle: Handle, sql: string): void
+
+/** Nobody tries any more to begin without waiting, so that others need not make room. */
+export declare function gaveUp(handle: Handle): void
 
 /** One event, or nothing. */
 export declare function get(handle: Handle, aggregateId: string, seq: number): EventPage

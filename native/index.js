@@ -852,6 +852,7 @@ module.exports.cursorClose = nativeBinding.cursorClose
 module.exports.cursorNext = nativeBinding.cursorNext
 module.exports.cursorOpen = nativeBinding.cursorOpen
 module.exports.exec = nativeBinding.exec
+module.exports.gaveUp = nativeBinding.gaveUp
 module.exports.get = nativeBinding.get
 module.exports.jobEnd = nativeBinding.jobEnd
 module.exports.jobIsHere = nativeBinding.jobIsHere

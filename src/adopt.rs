@@ -91,6 +91,11 @@ impl Adoption {
 
     /// What was found on the way, by all that had a part in it.
     pub fn findings(&self) -> Result<Value> {
+        // In one snapshot: the application, whose table it is, may drop it.
+        self.connection.snapshot(|| self.listed())
+    }
+
+    fn listed(&self) -> Result<Value> {
         if !has_table(&self.connection, "event_adoption_finding")? {
             return Ok(json!({"findings": [], "findingCount": 0}));
         }
@@ -109,7 +114,8 @@ impl Adoption {
     }
 
     fn in_transaction(&mut self, act: fn(&mut Self) -> Result<bool>) -> Result<bool> {
-        self.connection.cached("BEGIN IMMEDIATE")?.raw_execute()?;
+        let begun = self.connection.cached("BEGIN IMMEDIATE").and_then(|mut begin| Ok(begin.raw_execute()?));
+        self.connection.explained(begun)?;
         let done = self.connection.check_in_place().and_then(|()| act(self)).and_then(|more| {
             self.connection.commit()?;
             Ok(more)
@@ -118,10 +124,10 @@ impl Adoption {
             // It fails only where SQLite has rolled back by itself.
             let _ = self.connection.sqlite().execute_batch("ROLLBACK");
         }
-        done.map_err(|error| {
+        if done.is_err() {
             self.known.forget();
-            self.connection.explained(error)
-        })
+        }
+        self.connection.explained(done)
     }
 
     /// The first transaction. `false`: somebody else has adopted everything meanwhile.

@@ -118,7 +118,9 @@ impl Checkpointer {
         if wal_bytes < self.hard_bound {
             return true;
         }
-        if !self.shared.await_while(wait, |orders| orders.working) {
+        // It has been called, or is at work; where there is none, nobody comes.
+        let has_thread = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
+        if has_thread && !self.shared.await_while(wait, |orders| orders.checkpoint || orders.working) {
             return false;
         }
         let patience = if wait { RESTART_PATIENCE } else { Duration::ZERO };

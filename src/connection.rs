@@ -1,6 +1,7 @@
-//! The only file that opens SQLite: flags, pragmas in their order, waiting for locks; and, in `effects`, what a statement does,
-//! in `file`, which file it is, and in `refusal`, why the file system refuses.
+//! The only file that opens SQLite: flags, pragmas in their order; in `busy`, waiting for locks; in `effects`, what a statement
+//! does; in `file`, which file it is; and in `refusal`, why the file system refuses.
 
+mod busy;
 mod effects;
 mod file;
 mod refusal;
@@ -15,6 +16,8 @@ use parking_lot::Mutex;
 use rusqlite::hooks::{AuthContext, Authorization};
 use rusqlite::{CachedStatement, Connection as Sqlite, OpenFlags, TransactionBehavior};
 
+pub use self::busy::OnThread;
+use self::busy::Waiting;
 use self::effects::observe;
 pub use self::effects::{Change, Control, Effects, Written};
 pub use self::file::{Beside, Identity};
@@ -44,9 +47,10 @@ pub struct OpenOptions {
 pub struct Connection {
     /// Boxed, so that its address stays the same while cursors borrow it.
     sqlite: Box<Sqlite>,
+    /// Boxed, and after the connection, which asks it when a lock is taken.
+    waiting: Box<Waiting>,
     path: String,
     readonly: bool,
-    busy_timeout: Duration,
     observed: Arc<Mutex<Effects>>,
     wal_frames: Arc<AtomicU64>,
     gather: Arc<Gather>,
@@ -97,15 +101,18 @@ impl Connection {
                 return Ok(None);
             }
             let connection = Self::connect(options, false)?;
-            match schema::look(&connection.sqlite, &options.path)? {
-                schema::Found::Nothing | schema::Found::Ours => return Ok(None),
-                schema::Found::Older | schema::Found::Adopting => {}
-            }
             // References from and to the older tables are neither followed nor rewritten: those of the application name
             // our tables afterwards.
             connection.sqlite.pragma_update(None, "foreign_keys", false)?;
             connection.sqlite.pragma_update(None, "legacy_alter_table", true)?;
-            check(&connection)?;
+            // In one snapshot: another process may put the tables aside while they are looked at.
+            let found = connection.snapshot(|| match schema::look(&connection.sqlite, &options.path)? {
+                schema::Found::Nothing | schema::Found::Ours => Ok(false),
+                schema::Found::Older | schema::Found::Adopting => check(&connection).map(|()| true),
+            });
+            if !connection.explained(found)? {
+                return Ok(None);
+            }
             let connection = refusal::set_up(connection, |connection| {
                 connection.prepare_file(options.full)?;
                 connection.count_frames()?;
@@ -153,9 +160,9 @@ impl Connection {
         sqlite.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         Connection {
             sqlite: Box::new(sqlite),
+            waiting: Box::new(Waiting::new(Duration::ZERO, None)),
             path: String::new(),
             readonly: true,
-            busy_timeout: Duration::ZERO,
             observed: Arc::default(),
             wal_frames: Arc::default(),
             gather: Arc::default(),
@@ -203,14 +210,15 @@ impl Connection {
         }
         // The busy handler comes before everything that can meet a lock, `journal_mode=WAL` above all: without it, five
         // of six processes fail at first open.
-        sqlite.busy_timeout(options.busy_timeout)?;
+        let waiting = Box::new(Waiting::new(options.busy_timeout, (path != MEMORY).then_some(path)));
+        waiting.install(&sqlite);
         sqlite.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
         let observed = Arc::new(Mutex::new(Effects::default()));
         let mut connection = Connection {
             sqlite: Box::new(sqlite),
+            waiting,
             path: path.to_owned(),
             readonly: options.readonly,
-            busy_timeout: options.busy_timeout,
             observed: Arc::clone(&observed),
             wal_frames: Arc::new(AtomicU64::new(0)),
             gather: Arc::default(),
@@ -241,7 +249,7 @@ impl Connection {
             sqlite.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
         }
         // The change to WAL needs the file for itself for a moment, and SQLite does not always ask the busy handler.
-        let mode = self.retry(|| {
+        let mode = self.waiting.retry(|| {
             let mut mode = String::new();
             sqlite.pragma_update_and_check(None, "journal_mode", "WAL", |row| {
                 mode = row.get(0)?;
@@ -277,21 +285,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Calls `attempt` again while it is busy, until the busy timeout has passed.
-    fn retry<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
-        let start = Instant::now();
-        let mut pause = Duration::from_millis(1);
-        loop {
-            match attempt() {
-                Err(error) if error.is_busy() && start.elapsed() < self.busy_timeout => {
-                    std::thread::sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(50));
-                }
-                result => return result,
-            }
-        }
-    }
-
     /// Where what a statement does is noted while it is prepared, for what the authorizer cannot see.
     pub(crate) fn observed(&self) -> Arc<Mutex<Effects>> {
         Arc::clone(&self.observed)
@@ -324,10 +317,42 @@ impl Connection {
 
     /// Runs `call` with another patience for locks than the connection's own.
     pub fn waiting<T>(&self, patience: Duration, call: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.sqlite.busy_timeout(patience)?;
-        let done = call();
-        self.sqlite.busy_timeout(self.busy_timeout)?;
-        done
+        self.waiting.during(&self.sqlite, patience, call)
+    }
+
+    /// How long it waits for a lock.
+    pub fn patience(&self) -> Duration {
+        self.waiting.own()
+    }
+
+    /// Says that this thread alone uses the connection, as long as what is answered lives, which must be dropped first:
+    /// none of its other connections then waits for a lock that this one has, and who waits is seen by who has it.
+    pub fn on_this_thread(&self) -> Option<OnThread> {
+        self.waiting.meet_at(self.wal_path());
+        if self.is_memory() { None } else { OnThread::new(&self.sqlite, &self.path) }
+    }
+
+    /// To be called at the end of each call that may have waited, or met the file system: an error is told with what SQLite
+    /// does not say, how long the lock was waited for, or why the system refused and what to do.
+    pub fn explained<T>(&self, done: Result<T>) -> Result<T> {
+        self.waiting.leave_line();
+        done.map_err(|error| self.refused(self.waiting.explain(&self.path, error)))
+    }
+
+    /// Before a BEGIN, of who may have had the lock for a while: rests if somebody waits for it, where `wait` is asked for.
+    /// `false`: it should rest.
+    pub fn give_way(&self, wait: bool) -> bool {
+        self.waiting.give_way(wait)
+    }
+
+    /// A transaction has ended that was not ended by [`Self::commit`].
+    pub fn ended(&self) {
+        self.waiting.ended();
+    }
+
+    /// Whether it waits for the write lock between two calls.
+    pub fn stand_in_line(&self, stand: bool) {
+        self.waiting.stand_in_line(stand);
     }
 
     /// Makes several reads in one snapshot of the file: that of the open transaction, or one of their own.
@@ -365,7 +390,9 @@ impl Connection {
     /// Commits the open root transaction, with one write to the WAL.
     pub fn commit(&self) -> Result<()> {
         let mut statement = self.cached("COMMIT")?;
-        self.gather.during(|| statement.raw_execute())?;
+        let committed = self.gather.during(|| statement.raw_execute());
+        self.waiting.ended();
+        committed?;
         Ok(())
     }
 

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::types::Value;
 
 use crate::checkpoint::Checkpointer;
 use crate::compact::Rules;
-use crate::connection::Connection;
+use crate::connection::{Connection, OnThread};
 use crate::cursor::Cursor;
 use crate::dedupe::{Candidate, Dedupe, Look};
 use crate::error::{Error, Result};
@@ -83,7 +83,20 @@ pub(crate) struct Core {
     pub(crate) recorded_bytes: u64,
     /// What SQL projectors did not do since it was last asked, with the indices of the items of a replay.
     pub(crate) skipped: Vec<(usize, Error)>,
+    /// Tells the other connections of the thread of this one.
+    pub(crate) _on_thread: Option<OnThread>,
     pub(crate) connection: Connection,
+}
+
+/// How an attempt to begin ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// The frame is open.
+    Yes,
+    /// Another connection has the lock.
+    Locked,
+    /// The store itself needs a moment without a writer, or others do who wait. It is worth to come back soon.
+    Soon,
 }
 
 impl Core {
@@ -106,31 +119,20 @@ impl Core {
             committed: 0,
             recorded_bytes: 0,
             skipped: Vec::new(),
+            _on_thread: connection.on_this_thread(),
             connection,
         }
     }
 
-    pub(crate) fn begin(&mut self, mode: Mode, wait: bool) -> Result<bool> {
+    /// Opens the root or a savepoint. Only where `wait` is not asked for, the answer can be another one than `Yes`.
+    pub(crate) fn begin(&mut self, mode: Mode, wait: bool) -> Result<Begun> {
         self.check_no_cursor()?;
         let root = self.transactions.state() == State::Autocommit;
-        if root && !self.turns.give_way(wait) {
-            return Ok(false);
-        }
-        if root
-            && wait
-            && let Some(packer) = &self.packer
-        {
-            packer.before_begin();
+        if root && !self.may_begin(wait) {
+            return Ok(Begun::Soon);
         }
         // A read-only connection has no write lock to take; what writes is refused where it would.
         let mode = if self.connection.is_readonly() { Mode::Deferred } else { mode };
-        if root
-            && let Some(checkpointer) = &mut self.checkpointer
-            && !checkpointer.before_begin(&self.connection, wait)
-        {
-            return Ok(false);
-        }
-        let start = Instant::now();
         let (connection, transactions) = (&self.connection, &mut self.transactions);
         let begun = if wait || !root {
             transactions.begin(connection, mode)
@@ -139,22 +141,33 @@ impl Core {
         };
         self.transactions.notice(&self.connection, begun.as_ref().err());
         match begun {
-            Err(error) if error.is_busy() && !wait => Ok(false),
-            begun => self.waited(start, begun).map(|()| true),
+            Err(error) if error.is_busy() && !wait => {
+                self.connection.stand_in_line(true);
+                Ok(Begun::Locked)
+            }
+            begun => {
+                self.connection.stand_in_line(false);
+                begun.map(|()| Begun::Yes)
+            }
         }
     }
 
-    /// An `ERR_BUSY` says how long the lock was waited for: not at all, where waiting could not help.
-    pub(crate) fn waited<T>(&self, start: Instant, result: Result<T>) -> Result<T> {
-        result.map_err(|error| match error {
-            Error::Busy { message, waited: None, sqlite_code } => {
-                let waited = start.elapsed().as_millis() as u64;
-                let path = self.connection.path();
-                let message = format!("\"{path}\": {message} (waited {waited} ms)");
-                Error::Busy { message, waited: Some(waited), sqlite_code }
-            }
-            other => other,
-        })
+    /// Before the lock is taken: whoever else needs it for a moment has it first.
+    fn may_begin(&mut self, wait: bool) -> bool {
+        if !self.turns.give_way(wait) {
+            return false;
+        }
+        if let Some(packer) = &mut self.packer
+            && !packer.before_begin(wait)
+        {
+            return false;
+        }
+        if let Some(checkpointer) = &mut self.checkpointer
+            && !checkpointer.before_begin(&self.connection, wait)
+        {
+            return false;
+        }
+        self.connection.give_way(wait)
     }
 
     pub(crate) fn commit(&mut self) -> Result<u32> {
@@ -200,7 +213,9 @@ impl Core {
         self.forget();
         // A statement that is still open would keep giving rows that are taken back.
         self.cursors.clear();
-        self.transactions.rollback(&self.connection)
+        let pending = self.transactions.rollback(&self.connection);
+        self.connection.ended();
+        pending
     }
 
     /// No transaction begins while an iteration is open, so that those open at its end were begun in it and left behind.
@@ -370,14 +385,14 @@ impl Core {
     }
 
     /// After statements of the caller: what they took back, what they committed.
-    pub(crate) fn after_statements(&mut self, start: Instant, done: Result<bool>) -> Result<()> {
+    pub(crate) fn after_statements(&mut self, done: Result<bool>) -> Result<()> {
         if !matches!(done, Ok(false)) {
             self.forget();
         }
         if self.transactions.state() == State::Autocommit {
             self.after_commit();
         }
-        self.waited(start, done).map(|_| ())
+        done.map(|_| ())
     }
 
     pub(crate) fn open_cursor(&mut self, prepared: &Rc<Prepared>, values: &[Value]) -> Result<u32> {

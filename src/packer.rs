@@ -18,7 +18,7 @@ use crate::maintain::{self, Maintenance, Task};
 use crate::pack::{Keep, Plan, Tally};
 use crate::segment::Effort;
 use crate::tables;
-use crate::turn::Turns;
+use crate::turn::{SLICE_PATIENCE, Turns};
 
 /// When and what to pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Packer {
     /// Bytes written in all, and when the last round was ordered.
     written: u64,
     ordered: u64,
+    /// A BEGIN that does not wait has been put off.
+    put_off: bool,
 }
 
 #[derive(Default)]
@@ -85,7 +87,9 @@ impl Packer {
     /// For a store on a file whose last position was `opened_at`. What are rows from before is packed in idleness: a backlog of
     /// any size must not keep the thread from what is written now.
     pub fn new(beside: Beside, schedule: Schedule, turns: Arc<Turns>, opened_at: i64) -> Self {
-        Packer { beside, schedule, opened_at, shared: Arc::default(), turns, thread: None, written: 0, ordered: 0 }
+        let beside = beside.waiting(SLICE_PATIENCE);
+        let shared = Arc::default();
+        Packer { beside, schedule, opened_at, shared, turns, thread: None, written: 0, ordered: 0, put_off: false }
     }
 
     /// Compacts by these rules what is packed from now on.
@@ -129,18 +133,24 @@ impl Packer {
         self.thread = thread.spawn(move || work(&beside, &schedule, tally, &shared, &turns)).ok();
     }
 
-    /// Before a BEGIN that may wait: where much more has been written than packed, lets the thread catch up for a moment.
-    pub fn before_begin(&self) {
+    /// Before a BEGIN: where much more has been written than packed, lets the thread catch up for a moment. `false`: it is
+    /// behind, and `wait` was not asked for; who comes back is let through.
+    pub fn before_begin(&mut self, wait: bool) -> bool {
         let behind = |shared: &Shared| self.written - shared.settled.load(Ordering::Relaxed);
-        if self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        if std::mem::take(&mut self.put_off)
+            || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
             || behind(&self.shared) < self.schedule.at_bytes.saturating_mul(HARD_ROUNDS)
         {
-            return;
+            return true;
         }
-        let mut orders = self.shared.orders.lock();
-        if behind(&self.shared) >= self.schedule.at_bytes.saturating_mul(HARD_ROUNDS) {
-            self.shared.changed.wait_for(&mut orders, LONGEST_WAIT);
+        self.put_off = !wait;
+        if wait {
+            let mut orders = self.shared.orders.lock();
+            if behind(&self.shared) >= self.schedule.at_bytes.saturating_mul(HARD_ROUNDS) {
+                self.shared.changed.wait_for(&mut orders, LONGEST_WAIT);
+            }
         }
+        wait
     }
 }
 

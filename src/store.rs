@@ -8,7 +8,7 @@ pub use upkeep::{Errand, Stats};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Row;
@@ -18,6 +18,7 @@ use rusqlite::types::{Value, ValueRef};
 use crate::checkpoint::Checkpointer;
 use crate::connection::{Beside, Connection, OpenOptions};
 use crate::constraint;
+pub use crate::core::Begun;
 use crate::core::{Core, Stamped, Steps, busy};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
@@ -111,7 +112,10 @@ impl Store {
         let Some(core) = guard.as_mut() else {
             return Err(Error::Closed("store"));
         };
-        let explained = |core: &mut Core| call(core).map_err(|error| core.connection.explained(error));
+        let explained = |core: &mut Core| {
+            let done = call(core);
+            core.connection.explained(done)
+        };
         catch_unwind(AssertUnwindSafe(|| explained(core))).unwrap_or_else(|panic| {
             let message = panic
                 .downcast_ref::<String>()
@@ -175,9 +179,17 @@ impl Store {
         self.with(|core| Ok(core.transactions.state()))
     }
 
-    /// Opens a transaction, or a savepoint inside one. `false` where the lock is taken and must not be waited for.
-    pub fn begin(&self, mode: Mode, wait: bool) -> Result<bool> {
+    /// Opens a transaction, or a savepoint inside one. Where it must not wait, the answer may be that it is not open.
+    pub fn begin(&self, mode: Mode, wait: bool) -> Result<Begun> {
         self.with(|core| core.begin(mode, wait))
+    }
+
+    /// Nobody tries any more to begin without waiting.
+    pub fn gave_up(&self) -> Result<()> {
+        self.with(|core| {
+            core.connection.stand_in_line(false);
+            Ok(())
+        })
     }
 
     /// Keeps what the innermost frame did; see [`Transactions::commit`].
@@ -448,10 +460,14 @@ impl Store {
             if !prepared.readonly && core.transactions.state() == State::Autocommit {
                 core.turns.give_way(true);
                 core.connection.check_at_begin()?;
+                core.connection.give_way(true);
             }
-            let (start, before) = (Instant::now(), core.connection.sqlite().total_changes());
+            let before = core.connection.sqlite().total_changes();
             let done = statement::execute(&core.connection, &mut core.transactions, prepared, values, visit);
-            core.after_statements(start, done)?;
+            if !prepared.readonly {
+                core.connection.ended();
+            }
+            core.after_statements(done)?;
             let sqlite = core.connection.sqlite();
             // SQLite keeps the count of the last change for statements that change nothing.
             let changes = if sqlite.total_changes() == before { 0 } else { sqlite.changes() };
@@ -463,9 +479,12 @@ impl Store {
     pub fn execute_all(&self, sql: &str) -> Result<()> {
         self.with(|core| {
             core.check_no_cursor()?;
-            let start = Instant::now();
+            if core.transactions.state() == State::Autocommit {
+                core.connection.give_way(true);
+            }
             let done = statement::execute_all(&core.connection, &mut core.transactions, sql);
-            core.after_statements(start, done)
+            core.connection.ended();
+            core.after_statements(done)
         })
     }
 

@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_micros(50);
 /// Between two attempts.
 const REST: Duration = Duration::from_millis(5);
 
-/// Attempts until a slice is given up, to be made anew later: about a second.
-const ATTEMPTS: u32 = 150;
+/// How long it is tried until a slice is given up, to be made anew later, where the connection is not less patient.
+pub const SLICE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One a store.
 #[derive(Default)]
@@ -88,10 +88,8 @@ impl Turns {
     /// Does `slice` in a transaction of its own, at its turn. It commits where `slice` answers something, and takes
     /// everything back where it answers nothing or fails. `ERR_BUSY` where the lock is not to be had.
     pub fn slice<T>(&self, connection: &Connection, slice: impl FnOnce() -> Result<Option<T>>) -> Result<Option<T>> {
-        for _ in 0..ATTEMPTS {
-            if self.over.load(Ordering::Relaxed) {
-                break;
-            }
+        let (first, patience) = (Instant::now(), connection.patience().min(SLICE_PATIENCE));
+        loop {
             let start = Instant::now();
             let asked = self.ask();
             while start.elapsed() < PATIENCE {
@@ -102,9 +100,14 @@ impl Turns {
                 }
             }
             drop(asked);
-            std::thread::sleep(REST);
+            let waited = first.elapsed();
+            if waited >= patience || self.over.load(Ordering::Relaxed) {
+                let waited = waited.as_millis() as u64;
+                let message = format!("\"{}\": The database is locked (waited {waited} ms)", connection.path());
+                return Err(Error::Busy { message, waited: Some(waited), sqlite_code: None });
+            }
+            std::thread::sleep(REST.min(patience - waited));
         }
-        Err(Error::Busy { message: "The database is locked".to_owned(), waited: None, sqlite_code: None })
     }
 
     /// Does `call`, which takes the lock by itself, while the writer waits.

@@ -12,7 +12,7 @@ use syncline::project::{Definition, Projector, SqlProjector};
 use syncline::replay::Batch;
 use syncline::replay::apply::Authority;
 use syncline::replay::input::{EventItem, Item, read_text};
-use syncline::store::{Packing, Store};
+use syncline::store::{Begun, Packing, Store};
 use syncline::transaction::Mode;
 
 use super::json::{Json, parse, stringify};
@@ -59,7 +59,7 @@ pub fn replay(bytes: &[u8]) {
     let Some(read) = texts.into_iter().map(parse).collect::<Option<Vec<Json>>>() else { return };
     items.iter().zip(&read).for_each(|(item, read)| compare(source, item, read));
     STORE.with(|store| {
-        assert!(store.begin(Mode::Immediate, true).unwrap());
+        assert_eq!(store.begin(Mode::Immediate, true).unwrap(), Begun::Yes);
         let done = apply(store, batch, source);
         let mut model = Model::default();
         let wanted = items.iter().try_for_each(|item| model.take(source, item));

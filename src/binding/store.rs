@@ -15,7 +15,7 @@ use crate::dedupe;
 use crate::event::{NewEvent, Ran, Recorded};
 use crate::pack::Keep;
 use crate::project::{Definition, Projector, SqlProjector};
-use crate::store::{Packing, Schedule, Store};
+use crate::store::{Begun, Packing, Schedule, Store};
 use crate::transaction::{Mode, State};
 
 /// An open store or connection. Statements and batches are only used together with it.
@@ -134,16 +134,27 @@ pub fn register(
     handle.register(definitions).or_throw(env)
 }
 
-/// Begins a transaction, or a savepoint inside one; mode 0 immediate, 1 deferred, 2 exclusive. `false`: the lock is
-/// taken, and was not to be waited for.
+/// Begins a transaction, or a savepoint inside one; mode 0 immediate, 1 deferred, 2 exclusive. Answers 1 where it is
+/// open. Where it was not to wait: 0 if another connection has the lock, 2 if it is worth to come back soon.
 #[napi(catch_unwind)]
-pub fn begin(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, mode: u32, wait: bool) -> napi::Result<bool> {
+pub fn begin(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, mode: u32, wait: bool) -> napi::Result<u32> {
     let mode = match mode {
         0 => Mode::Immediate,
         1 => Mode::Deferred,
         _ => Mode::Exclusive,
     };
-    handle.begin(mode, wait).or_throw(env)
+    let begun = handle.begin(mode, wait).or_throw(env)?;
+    Ok(match begun {
+        Begun::Locked => 0,
+        Begun::Yes => 1,
+        Begun::Soon => 2,
+    })
+}
+
+/// Nobody tries any more to begin without waiting, so that others need not make room.
+#[napi(catch_unwind)]
+pub fn gave_up(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle) -> napi::Result<()> {
+    handle.gave_up().or_throw(env)
 }
 
 /// Commits the innermost frame; answers how many events are pending.

@@ -15,7 +15,7 @@ pub(super) const LONGEST_PATH: usize = 504;
 impl Connection {
     /// An error of SQLite with what it does not say: the file, the cause as far as the system tells it, what to do. A full
     /// disk and what may not be written get codes of their own.
-    pub fn explained(&self, error: Error) -> Error {
+    pub(super) fn refused(&self, error: Error) -> Error {
         if self.is_memory() {
             return explain(None, self.readonly, error, None);
         }
@@ -289,8 +289,7 @@ pub(super) fn set_up(
     mut connection: Connection,
     call: impl FnOnce(&mut Connection) -> Result<()>,
 ) -> Result<Connection> {
-    match call(&mut connection) {
-        Ok(()) => Ok(connection),
-        Err(error) => Err(connection.explained(error)),
-    }
+    let done = call(&mut connection);
+    connection.explained(done)?;
+    Ok(connection)
 }

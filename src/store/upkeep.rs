@@ -59,9 +59,7 @@ impl Errand {
     /// whose steps are [`Store::step`].
     pub fn step(&mut self, lasting: Duration) -> Result<bool> {
         match &mut self.own {
-            Some((connection, known)) => {
-                steps(&mut *self.job, connection, known, lasting).map_err(|error| connection.explained(error))
-            }
+            Some((connection, known)) => connection.explained(steps(&mut *self.job, connection, known, lasting)),
             None => Err(Error::InvalidArgument("This job has no connection of its own".to_owned())),
         }
     }

@@ -12,7 +12,7 @@ use syncline::history::Range;
 use syncline::project::{Definition, Projector, SqlProjector};
 use syncline::replay::Batch;
 use syncline::replay::apply::Authority;
-use syncline::store::{Errand, Packing, Store};
+use syncline::store::{Begun, Errand, Packing, Store};
 use syncline::transaction::Mode;
 use tempfile::TempDir;
 
@@ -195,7 +195,7 @@ pub fn run(store: &Store, aggregate: &str, n: usize, owner: Option<&str>) -> Res
 
 /// Does `act` in a transaction, as the TypeScript layer does.
 pub fn transaction(store: &Store, act: impl FnOnce() -> Result<()>) -> Result<()> {
-    assert!(store.begin(Mode::Immediate, true)?);
+    assert_eq!(store.begin(Mode::Immediate, true)?, Begun::Yes);
     match act() {
         Ok(()) => store.commit().map(|_| ()),
         Err(error) => {
