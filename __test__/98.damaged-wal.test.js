@@ -4,7 +4,8 @@
 // Every case is tried in a process of its own kind, so that a crash of the addon would be seen.
 
 const assert = require("node:assert/strict")
-const { existsSync, mkdirSync, mkdtempSync, rmSync } = require("node:fs")
+const { spawnSync } = require("node:child_process")
+const { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = require("node:fs")
 const { join } = require("node:path")
 const { after, describe, test } = require("node:test")
 const { start } = require("./children.js")
@@ -120,4 +121,68 @@ describe("a damaged file", () => {
     )
     store.close()
   })
+
+  test("keys that are out of order: coded errors and findings, and nobody goes round for ever", () => {
+    for (const name of ["event_sequence", "sqlite_autoindex_event_sequence_1", "event", "event_aggregate_seq"]) {
+      const path = join(folder, `order ${name}.db`)
+      const { store, Written } = openNotes(path)
+      // Five each, so that a search of SQLite's that ends at the last but one goes on to the last.
+      const several = name === "event_sequence" || name.startsWith("sqlite_")
+      for (let n = 0; n < 5; n++) store.run(Written, { noteID: several ? `note ${n}` : "note" })
+      const root = store.db.prepare("SELECT rootpage FROM sqlite_schema WHERE name = ?").pluck().get(name)
+      store.close()
+      swapLastTwo(path, root)
+      const { status, stdout, stderr, signal } = spawnSync(
+        process.execPath,
+        ["-e", READ_ALL, join(__dirname, "notes.js"), path],
+        { encoding: "utf8", timeout: LONGEST },
+      )
+      assert.deepEqual([status, signal, stderr], [0, null, ""], name)
+      const { findings, codes } = JSON.parse(stdout)
+      assert.ok(findings > 0, name)
+      for (const code of codes) assert.equal(code, "ERR_CORRUPT", name)
+    }
+  })
 })
+
+/** Exchanges the last two cells of a page that is the leaf and the root of a tree. */
+function swapLastTwo(path, root) {
+  const bytes = readFileSync(path)
+  const page = bytes.subarray((root - 1) * 4096, root * 4096)
+  assert.ok(page[0] === 0x0d || page[0] === 0x0a, "it is a leaf")
+  const count = page.readUInt16BE(3)
+  assert.equal(count, 5)
+  const at = 8 + 2 * (count - 2)
+  const [one, other] = [page.readUInt16BE(at), page.readUInt16BE(at + 2)]
+  page.writeUInt16BE(other, at)
+  page.writeUInt16BE(one, at + 2)
+  writeFileSync(path, bytes)
+}
+
+/** Everything that goes through a table from one row to the next. */
+const READ_ALL = `
+  const { openNotes } = require(process.argv[1])
+  const { store } = openNotes(process.argv[2], { packing: false })
+  const codes = []
+  const attempt = async (act) => {
+    try {
+      await act()
+    } catch (error) {
+      codes.push(error.code)
+    }
+  }
+  ;(async () => {
+    await attempt(() => store.aggregates())
+    await attempt(() => store.read("note"))
+    await attempt(() => store.read("note", { order: "desc" }))
+    await attempt(() => store.readAll({ limit: 1_000_000 }))
+    await attempt(async () => {
+      for await (const item of store.log({ aggregateID: "note" })) void item
+    })
+    await attempt(() => store.stats())
+    const findings = await store.verify()
+    await attempt(() => store.maintain())
+    console.log(JSON.stringify({ codes, findings: findings.length }))
+    store.close()
+  })()
+`
