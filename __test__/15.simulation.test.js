@@ -44,7 +44,7 @@ describe("simulation", () => {
     "readers behind a network that loses, repeats and kills hold a prefix of the writer's commits, and all of them in the end",
     { timeout: 60 * 60_000 },
     async () => {
-      const all = seeds(24, 3_000)
+      const all = seeds(24, 2_000)
       const counts = {}
       for (const seed of all) {
         const played = await play(seed)
