@@ -12,6 +12,8 @@ use std::ops::Range;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::limits::MAX_NESTING;
+
 /// What one pass over a JSON value tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
@@ -119,13 +121,18 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether two JSON texts hold equal values, whatever the order of their keys.
+/// Whether two JSON texts hold equal values, whatever the order of their keys. Texts that nest deeper than `MAX_NESTING`,
+/// which Syncline never writes, are equal only where they are the same text.
 pub fn same_value(left: &str, right: &str) -> bool {
     left == right || matches!((parsed(left), parsed(right)), (Some(left), Some(right)) if left == right)
 }
 
 fn parsed(text: &str) -> Option<serde_json::Value> {
-    // serde_json stops at 128 levels by default. What is stored is at most `MAX_NESTING` deep, which the stack carries.
+    // A value is read, and freed, by recursion: what somebody else wrote into the file must not exhaust the stack.
+    if inspect(text, "").depth > MAX_NESTING {
+        return None;
+    }
+    // serde_json stops at 128 levels by default.
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.disable_recursion_limit();
     serde::Deserialize::deserialize(&mut deserializer).ok()
@@ -356,5 +363,12 @@ mod tests {
         assert!(!same_value(r#"{"a":1}"#, r#"{"a":2}"#));
         let deep = "[".repeat(1_000) + &"]".repeat(1_000);
         assert!(same_value(&deep, &format!("{deep} ")));
+    }
+
+    #[test]
+    fn what_nests_too_deep_to_be_compared_differs() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        assert!(same_value(&deep, &deep));
+        assert!(!same_value(&deep, &format!("{deep} ")));
     }
 }
