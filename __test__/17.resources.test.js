@@ -11,12 +11,8 @@ const { extent, figures } = require("./soak")
 /** The same, and prints what it told; memory has a bound in MiB. */
 async function measured(name, program, options, bounds = { heap: 1, rss: 16 }) {
   const told = await outcomeOf(program, options)
-  figures(name, {
-    times: options.count,
-    "heap more": `${told.heap} MiB`,
-    "rss more": `${told.rss} MiB`,
-    ...shown(told),
-  })
+  const { heap, rss, files, threads } = told
+  figures(name, { times: options.count, "heap more": `${heap} MiB`, "rss more": `${rss} MiB`, files, threads })
   for (const [kind, bound] of Object.entries(bounds)) assert.ok(told[kind] <= bound, `${kind}: ${told[kind]} MiB more`)
 }
 
