@@ -132,7 +132,7 @@ class World {
   async open(name) {
     this.due[name] = { own: [], database: [] }
     if (name === "thread") return this.thread.call("begin", this.path, name)
-    this.stores[name] = begin(name === "memory" ? ":memory:" : this.path, name === "memory" ? "plain" : name)
+    this.stores[name] = begin(name === "memory" ? ":memory:" : this.path, name)
   }
 
   async close(name) {
@@ -141,7 +141,6 @@ class World {
   }
 
   modelOf = (name) => (name === "memory" ? this.models.memory : this.models.file)
-  kindOf = (name) => (name === "memory" ? "plain" : name)
 
   perform = (name, step) => (name === "thread" ? this.thread.call("perform", step) : perform(this.stores[name], step))
   snapshot = (name) => (name === "thread" ? this.thread.call("snapshot") : snapshot(this.stores[name]))
@@ -162,7 +161,7 @@ class World {
     if (given.do === "reopen") return name === "memory" ? undefined : this.reopen(name)
     const step = this.numbered(given)
     const got = await this.perform(name, step)
-    const wanted = this.modelOf(name).predict(this.kindOf(name), step, got)
+    const wanted = this.modelOf(name).predict(name, step, got)
     assert.deepEqual(got, wanted, `${name}: ${JSON.stringify(step)}`)
     if (got.code !== undefined) this.tally.refused++
     this.tell(name)
@@ -200,6 +199,7 @@ class World {
       const marker = this.due[name].database.at(-1).heard[2]
       const heard = await this.heardThrough(name, marker)
       for (const scope of ["own", "database"]) {
+        if (heard[scope] === undefined) continue
         const there = new Set(heard[scope].map((each) => each[2]))
         const due = this.due[name][scope].filter((each) => !each.mayMiss || there.has(each.heard[2]))
         assert.deepEqual(

@@ -7,10 +7,12 @@ const { parentPort, workerData } = require("node:worker_threads")
 const { z } = require("zod")
 const { createRegistry, define, open, project, sql } = require("syncline")
 
-/** The stores of a file: who writes in whose name, and how. */
+/** The stores, all but one of one file: who writes in whose name, and how. */
 const KINDS = {
   plain: {},
-  owned: { owner: "o" },
+  // These two hear their own events only, which takes another way.
+  owned: { owner: "o", database: false },
+  memory: { database: false },
   // On a thread of its own, and packing all the time. It knows no keys: what goes is left to `maintain` in the others.
   thread: { owner: "t", keys: false, packing: { keepEvents: 2, keepBytes: 200, atBytes: 600, idle: 5 } },
   reading: { readonly: true },
@@ -19,9 +21,9 @@ const KINDS = {
 
 const deliberate = Object.assign(new Error("deliberate"), { code: "DELIBERATE" })
 
-/** A store of such a kind, with two listeners. */
+/** A store of such a kind, with its listeners. */
 function begin(path, kind) {
-  const { keys = true, packing = false, ...options } = KINDS[kind]
+  const { keys = true, packing = false, database = true, ...options } = KINDS[kind]
   const registry = createRegistry()
   const shape = { version: 1, aggregate: "id", registry }
   const schema = z.object({ id: z.string(), n: z.number(), throws: z.boolean().optional() })
@@ -47,7 +49,8 @@ function begin(path, kind) {
   const heard = { own: [], database: [] }
   const hear = (list) => (event) => list.push([event.aggregateID, event.seq ?? `after ${event.after}`, event.data.n])
   store.subscribeAll(hear(heard.own))
-  store.subscribeAll(hear(heard.database), { scope: "database" })
+  if (database) store.subscribeAll(hear(heard.database), { scope: "database" })
+  else heard.database = undefined
   return { store, types, heard, inside: 0 }
 }
 
@@ -210,7 +213,7 @@ async function snapshot({ store }) {
 
 /** Resolves to all that was heard, once the event of that number has been. Hearing it takes as long as it takes. */
 async function heardThrough({ heard }, n) {
-  const there = () => heard.database.findLastIndex((event) => event[2] === n) >= 0
+  const there = () => heard.database === undefined || heard.database.findLastIndex((event) => event[2] === n) >= 0
   for (const start = performance.now(); !there();) {
     if (performance.now() - start > 30_000) break
     await new Promise((resume) => setTimeout(resume, 1))
