@@ -11,8 +11,17 @@ use crate::replay::input::{self, EventItem, Item, Text};
 use crate::replay::{Batch, PAGE_ITEMS};
 use crate::tables::{self, Sequence};
 
-/// The next events that are to be projected, through the first that is of an unknown type; inside the open transaction,
-/// in which they are then applied. A batch of none: nothing more can be done now.
+/// Events that wait, with their positions, and the text that they are slices of.
+#[derive(Default)]
+struct Waiting {
+    source: String,
+    events: Vec<(EventItem, i64)>,
+    /// An unknown type comes after them.
+    stopped: bool,
+}
+
+/// The next events that are to be projected, up to the first of an unknown type; inside the open transaction, in which they
+/// are then applied. A batch of none: nothing more can be done now.
 pub fn page(
     connection: &Connection,
     known: &mut Known,
@@ -25,38 +34,38 @@ pub fn page(
     let Some((sequence, projected)) = behind else {
         return Ok(Batch::of_stored(String::new(), Vec::new(), aggregate_id, found, false, max_event_bytes));
     };
-    let gone = sequence.removed_seq.unwrap_or(-1);
-    let (source, events, stopped) = match deletion(connection, sequence, projected)? {
-        Some((json, event)) if definitions.find(&event.type_name).is_some() => (json, vec![(event, 0)], false),
-        Some(_) => (String::new(), Vec::new(), true),
-        None => read(connection, known, definitions, (aggregate_id, sequence.key), projected.max(gone))?,
+    let done = projected.max(sequence.removed_seq.unwrap_or(-1));
+    let waiting = match deletion(connection, sequence, projected)? {
+        Some((source, event)) if definitions.find(&event.type_name).is_some() => {
+            Waiting { source, events: vec![(event, 0)], stopped: false }
+        }
+        Some(_) => Waiting { stopped: true, ..Waiting::default() },
+        None => read(connection, known, definitions, (aggregate_id, sequence.key), done)?,
     };
-    let last = events.last().map_or(projected.max(gone), |(event, _)| event.seq);
+    let Waiting { source, events, stopped } = waiting;
+    let last = events.last().map_or(done, |(event, _)| event.seq);
     let ends = !stopped && (last >= sequence.seq || is_last(connection, known, (aggregate_id, sequence.key), last)?);
     Ok(Batch::of_stored(source, events, aggregate_id, Some(sequence.clone()), ends, max_event_bytes))
 }
 
-/// Events in their order, each with its position.
-type Found = Vec<(EventItem, i64)>;
-
-/// A page of events after a seq, the text that they are slices of, and whether an unknown type has ended it.
+/// A page of events after a seq.
 fn read(
     connection: &Connection,
     known: &mut Known,
     definitions: &Definitions,
     aggregate: (&str, i64),
     after: i64,
-) -> Result<(String, Found, bool)> {
-    let (mut source, mut events, mut stopped) = (String::new(), Vec::new(), false);
+) -> Result<Waiting> {
+    let mut waiting = Waiting::default();
     let range = Range { after, before: None, limit: PAGE_ITEMS, descending: false };
     history::by_seq(connection, known, aggregate, range, &mut |event| {
-        stopped |= definitions.find(event.type_name).is_none();
-        if !stopped {
-            events.push((item(&mut source, event), event.position));
+        waiting.stopped |= definitions.find(event.type_name).is_none();
+        if !waiting.stopped {
+            waiting.events.push((item(&mut waiting.source, event), event.position));
         }
         Ok(())
     })?;
-    Ok((source, events, stopped))
+    Ok(waiting)
 }
 
 fn item(source: &mut String, event: &StoredEvent<'_>) -> EventItem {
