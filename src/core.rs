@@ -128,11 +128,11 @@ impl Core {
     pub(crate) fn begin(&mut self, mode: Mode, wait: bool) -> Result<Begun> {
         self.check_no_cursor()?;
         let root = self.transactions.state() == State::Autocommit;
-        if root && !self.may_begin(wait) {
-            return Ok(Begun::Soon);
-        }
         // A read-only connection has no write lock to take; what writes is refused where it would.
         let mode = if self.connection.is_readonly() { Mode::Deferred } else { mode };
+        if root && !(self.may_begin(wait) && (mode == Mode::Deferred || self.connection.give_way(wait))) {
+            return Ok(Begun::Soon);
+        }
         let (connection, transactions) = (&self.connection, &mut self.transactions);
         let begun = if wait || !root {
             transactions.begin(connection, mode)
@@ -152,7 +152,7 @@ impl Core {
         }
     }
 
-    /// Before the lock is taken: whoever else needs it for a moment has it first.
+    /// Before the lock is taken: the store's own threads, if they need it for a moment, have it first.
     fn may_begin(&mut self, wait: bool) -> bool {
         if !self.turns.give_way(wait) {
             return false;
@@ -162,12 +162,7 @@ impl Core {
         {
             return false;
         }
-        if let Some(checkpointer) = &mut self.checkpointer
-            && !checkpointer.before_begin(&self.connection, wait)
-        {
-            return false;
-        }
-        self.connection.give_way(wait)
+        self.checkpointer.as_mut().is_none_or(|checkpointer| checkpointer.before_begin(&self.connection, wait))
     }
 
     pub(crate) fn commit(&mut self) -> Result<u32> {

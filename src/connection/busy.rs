@@ -54,6 +54,8 @@ pub(super) struct Waiting {
     /// From when on this connection has had the lock, again and again, and when it let it go last.
     stretch: Cell<Option<Instant>>,
     ended: Cell<Option<Instant>>,
+    /// Until when it rests that does not want to wait for that.
+    rest: Cell<Option<Instant>>,
 }
 
 /// How a wait ended that was in vain.
@@ -77,6 +79,7 @@ impl Waiting {
             standing: Cell::new(false),
             stretch: Cell::new(None),
             ended: Cell::new(None),
+            rest: Cell::new(None),
         }
     }
 
@@ -152,36 +155,28 @@ impl Waiting {
     /// does not want to wait here.
     pub(super) fn give_way(&self, wait: bool) -> bool {
         let now = Instant::now();
-        let (Some(since), Some(ended)) = (self.stretch.get(), self.ended.get()) else {
-            self.stretch.set(Some(now));
-            return true;
-        };
-        if now.saturating_duration_since(ended) >= GAP {
-            self.stretch.set(Some(now));
-            return true;
-        }
-        let had = now.saturating_duration_since(since);
-        if had < STRETCH {
-            return true;
-        }
-        self.stretch.set(Some(now));
-        if !self.line.is_anybody_there() {
-            return true;
-        }
-        if !wait {
-            return false;
-        }
-        let rest = (had / REST_PART).clamp(REST.0, REST.1);
-        let rest = rest + up_to(rest);
-        loop {
-            let rested = now.elapsed();
-            std::thread::sleep(rest.saturating_sub(rested).min(REST_LOOK));
-            if now.elapsed() >= rest || !self.line.is_anybody_there() {
-                break;
+        let Some(until) = self.rest.take().or_else(|| self.rest_at(now)) else { return true };
+        while Instant::now() < until && self.line.is_anybody_there() {
+            if !wait {
+                self.rest.set(Some(until));
+                return false;
             }
+            std::thread::sleep(until.saturating_duration_since(Instant::now()).min(REST_LOOK));
         }
         self.stretch.set(Some(Instant::now()));
         true
+    }
+
+    /// Until when it rests that had the lock for a stretch; others decide whether it has to.
+    fn rest_at(&self, now: Instant) -> Option<Instant> {
+        let gap = self.ended.get().map(|ended| now.saturating_duration_since(ended));
+        let Some(since) = self.stretch.get().filter(|_| gap.is_some_and(|gap| gap < GAP)) else {
+            self.stretch.set(Some(now));
+            return None;
+        };
+        let had = now.saturating_duration_since(since);
+        let rest = (had / REST_PART).clamp(REST.0, REST.1);
+        (had >= STRETCH).then(|| now + rest + up_to(rest))
     }
 
     /// The lock was let go.
@@ -311,8 +306,6 @@ struct Line {
     wal: RefCell<Option<PathBuf>>,
     #[cfg(unix)]
     place: RefCell<Option<std::fs::File>>,
-    #[cfg(unix)]
-    look: RefCell<Option<std::fs::File>>,
 }
 
 #[cfg(unix)]
@@ -334,20 +327,10 @@ impl Line {
         self.place.take();
     }
 
-    /// Whether anybody else waits. The file stays open: this is asked once a millisecond by who writes all the time.
+    /// Whether anybody else waits. Asked once a stretch, it need not keep the file open.
     fn is_anybody_there(&self) -> bool {
-        let mut look = self.look.borrow_mut();
-        if look.is_none() {
-            *look = self.open();
-        }
-        let Some(file) = &*look else { return false };
-        match file.try_lock() {
-            Ok(()) => {
-                let _ = file.unlock();
-                false
-            }
-            Err(error) => matches!(error, std::fs::TryLockError::WouldBlock),
-        }
+        let there = self.open().map(|file| file.try_lock());
+        matches!(there, Some(Err(std::fs::TryLockError::WouldBlock)))
     }
 }
 
