@@ -21,12 +21,12 @@ const ways = {
   tmpfs: {
     can: () => spawnSync("unshare", ["-rm", "sh", "-c", MOUNTED, "true", folder]).status === 0,
     command: (at) => ["unshare", ["-rm", "sh", "-c", MOUNTED, process.execPath, at]],
-    settings: { step: 4096, rounds: extent(1, 6) },
+    settings: { step: 4096, rounds: extent(1, 3) },
   },
   limit: {
     can: () => spawnSync("prlimit", ["--version"]).status === 0,
     command: () => [process.execPath, []],
-    settings: { step: extent(12_000, 1000), rounds: extent(1, 3) },
+    settings: { step: extent(12_000, 3000), rounds: extent(1, 2) },
   },
 }
 

@@ -270,8 +270,9 @@ async function main() {
   for (let round = 0; round < rounds; round++) {
     remove(path)
     const options = { packing: false, durability: round % 2 === 0 ? "normal" : "full" }
-    if (round % 3 === 2) options.projectors = [noteLog().writeInSql]
-    const log = { ...openNotes(path, options), path }
+    const { registry, Written, write, writeInSql } = noteLog()
+    const projectors = [round % 3 === 2 ? writeInSql : write]
+    const log = { ...openNotes(path, { ...options, registry, projectors }), Written, path }
     log.store.db.exec("CREATE TABLE mine (a)")
     for (const [name, operation] of Object.entries(operations)) await atEveryWrite(name, log, operation)
     assert.deepEqual(await log.store.verify(), [])
