@@ -153,7 +153,7 @@ fn apply(store: &Store, mut batch: Batch, source: &str) -> Result<()> {
             from = applied.stop;
         }
     }
-    Ok(())
+    store.replay_finish(&mut batch).map(|_| ())
 }
 
 /// What a store must hold after a replay into an empty one.

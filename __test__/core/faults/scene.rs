@@ -231,7 +231,8 @@ pub fn replay(store: &Store, lines: &[String]) -> Result<()> {
     let mut batch = Batch::from_texts(lines, 1 << 20)?;
     transaction(store, || {
         let items = batch.len();
-        store.replay_apply(&mut batch, 0..items, Authority::default(), false).map(|_| ())
+        store.replay_apply(&mut batch, 0..items, Authority::default(), false)?;
+        store.replay_finish(&mut batch).map(|_| ())
     })
 }
 
@@ -288,6 +289,6 @@ pub fn try_see(store: &Store) -> Result<String> {
 /// What a fault of the file system may be told as.
 pub fn assert_coded(error: &Error, what: &str) {
     let code = error.code();
-    assert!(matches!(code, "ERR_SQLITE" | "ERR_BUSY"), "{what}: {code} {error}");
+    assert!(matches!(code, "ERR_SQLITE" | "ERR_BUSY" | "ERR_DISK_FULL" | "ERR_READONLY"), "{what}: {code} {error}");
     assert!(error.to_string().len() > 8, "{what}: {error}");
 }
