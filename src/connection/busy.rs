@@ -29,13 +29,14 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 const PAUSE_PART: u32 = 8;
 
 /// Who has had the lock for so long, with no more than `GAP` between two transactions, looks whether somebody waits.
-const STRETCH: Duration = Duration::from_millis(2);
+const STRETCH: Duration = Duration::from_millis(1);
 const GAP: Duration = Duration::from_millis(1);
 
 /// Then it rests for this part of the time that it has had the lock, within these bounds, as long as somebody waits.
-/// The longest rest is several attempts of all who wait: who writes for seconds at a time starves nobody either.
+/// The shortest is longer than the first pause of who waits, so that who has just had the lock does not come first again;
+/// the longest is several attempts of all who wait: who writes for seconds at a time starves nobody either.
 const REST_PART: u32 = 8;
-const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+const REST: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
 /// Between two looks in a rest.
 const REST_LOOK: Duration = Duration::from_millis(10);
