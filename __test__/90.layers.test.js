@@ -132,9 +132,9 @@ describe("Rust imports go one way", () => {
     }
   })
 
-  test("only connection.rs opens SQLite", () => {
+  test("only connection/open.rs opens SQLite", () => {
     const opening = sources.filter((file) => /open_with_flags|open_in_memory|Sqlite::open/.test(code(file)))
-    assert.deepEqual(opening, ["src/connection.rs"])
+    assert.deepEqual(opening, ["src/connection/open.rs"])
   })
 
   test("every export catches panics", () => {

@@ -148,7 +148,7 @@ class FileModel {
     if (expected !== null && Math.max(0, epoch + expected) !== epoch) refuse("ERR_CONFLICT")
     if (held === undefined && owner === null) return { owner: null, epoch: 0 }
     const claimed = held ?? this.made(id, null)
-    if (claimed.owner !== owner) Object.assign(claimed, { owner, epoch: owner === null ? epoch : epoch + 1 })
+    if (claimed.owner !== owner) Object.assign(claimed, { owner, epoch: epoch + 1 })
     return { owner: claimed.owner, epoch: claimed.epoch }
   }
 

@@ -1,13 +1,15 @@
 //! One open database: its connection, its transactions and everything above them, and the calls that need several of
 //! these at once. `Store` is its lock.
 
+mod begin;
+
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rusqlite::types::Value;
 
+pub use self::begin::Begun;
 use crate::checkpoint::Checkpointer;
 use crate::compact::Rules;
 use crate::connection::{Connection, OnThread};
@@ -88,17 +90,6 @@ pub(crate) struct Core {
     pub(crate) connection: Connection,
 }
 
-/// How an attempt to begin ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    /// The frame is open.
-    Yes,
-    /// Another connection has the lock.
-    Locked,
-    /// The store itself needs a moment without a writer, or others do who wait. It is worth to come back soon.
-    Soon,
-}
-
 impl Core {
     pub(crate) fn new(connection: Connection, max_event_bytes: usize) -> Self {
         Core {
@@ -122,47 +113,6 @@ impl Core {
             _on_thread: connection.on_this_thread(),
             connection,
         }
-    }
-
-    /// Opens the root or a savepoint. Only where `wait` is not asked for, the answer can be another one than `Yes`.
-    pub(crate) fn begin(&mut self, mode: Mode, wait: bool) -> Result<Begun> {
-        self.check_no_cursor()?;
-        let root = self.transactions.state() == State::Autocommit;
-        // A read-only connection has no write lock to take; what writes is refused where it would.
-        let mode = if self.connection.is_readonly() { Mode::Deferred } else { mode };
-        if root && !(self.may_begin(wait) && (mode == Mode::Deferred || self.connection.give_way(wait))) {
-            return Ok(Begun::Soon);
-        }
-        let (connection, transactions) = (&self.connection, &mut self.transactions);
-        let begun = if wait || !root {
-            transactions.begin(connection, mode)
-        } else {
-            connection.waiting(Duration::ZERO, || transactions.begin(connection, mode))
-        };
-        self.transactions.notice(&self.connection, begun.as_ref().err());
-        match begun {
-            Err(error) if error.is_busy() && !wait => {
-                self.connection.stand_in_line(true);
-                Ok(Begun::Locked)
-            }
-            begun => {
-                self.connection.stand_in_line(false);
-                begun.map(|()| Begun::Yes)
-            }
-        }
-    }
-
-    /// Before the lock is taken: the store's own threads, if they need it for a moment, have it first.
-    fn may_begin(&mut self, wait: bool) -> bool {
-        if !self.turns.give_way(wait) {
-            return false;
-        }
-        if let Some(packer) = &mut self.packer
-            && !packer.before_begin(wait)
-        {
-            return false;
-        }
-        self.checkpointer.as_mut().is_none_or(|checkpointer| checkpointer.before_begin(&self.connection, wait))
     }
 
     pub(crate) fn commit(&mut self) -> Result<u32> {
