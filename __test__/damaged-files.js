@@ -118,7 +118,7 @@ function damaged(bytes, numbers) {
   const noise = (length) => Buffer.from(Array.from({ length }, () => numbers.integer(256)))
   switch (how) {
     case "cut":
-      return { how, at, content: copy.subarray(0, at) }
+      return { how, at, content: copy.subarray(0, Math.max(at, 1)) }
     case "flip":
       copy[at] ^= 1 << numbers.integer(8)
       return { how, at, content: copy }
@@ -151,7 +151,8 @@ function damagedPages(bytes, numbers) {
       bytes.copy(copy, at, other, other + 4096)
       return { how: "page copied over another", at, content: copy }
     case 2:
-      return { how: "pages cut off", at, content: copy.subarray(0, at) }
+      // Of an empty file nobody can tell that it has been another.
+      return { how: "pages cut off", at, content: copy.subarray(0, Math.max(at, 4096)) }
     default: {
       const flips = 1 + numbers.integer(20)
       // The head of a page is what says how to read the rest.
