@@ -1,5 +1,6 @@
 #![no_main]
 
+#[allow(dead_code, unused_imports)]
 #[path = "../claims/mod.rs"]
 mod claims;
 
