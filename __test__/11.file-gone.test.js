@@ -41,8 +41,12 @@ const writes = {
   verify: ({ store }) => store.verify(),
 }
 
+/** The files are looked for at most every millisecond. */
+const lookedAgain = () => sleep(5)
+
 /** Every write is refused, every read answers, and a backup has all of it. */
 async function standsStill(log, message) {
+  await lookedAgain()
   const before = dump(log.store.db)
   for (const [name, write] of Object.entries(writes)) {
     await assert.rejects(async () => write(log), gone(message), name)
@@ -169,6 +173,7 @@ describe("a file that is gone while a store has it open", { skip: windows }, () 
       renameSync(log.path, `${log.path}.away`)
       log.write("a")
     })
+    await lookedAgain()
     assert.throws(() => log.write("a"), gone())
     renameSync(`${log.path}.away`, log.path)
     assert.equal(log.store.sequence("a"), 3)
@@ -193,15 +198,11 @@ describe("a file that is gone while a store has it open", { skip: windows }, () 
 })
 
 describe("a WAL that is gone while a store has it open", { skip: windows }, () => {
-  /** The WAL is looked for at most every millisecond. */
-  const lookedAgain = () => sleep(5)
-
   test("deleted: noticed, and closing the store copies into the database what was committed", async () => {
     const path = newPath()
     const log = kept(path, { packing: false })
     for (let n = 0; n < 3; n++) log.write("a")
     for (const suffix of ["-wal", "-shm"]) unlinkSync(path + suffix)
-    await lookedAgain()
     await standsStill(log, /app\.db-wal": it was moved or deleted/)
     log.store.close()
     const again = kept(path)
@@ -213,7 +214,6 @@ describe("a WAL that is gone while a store has it open", { skip: windows }, () =
     const log = kept(path, { packing: false })
     log.write("a")
     renameSync(`${path}-wal`, `${path}-wal.away`)
-    await lookedAgain()
     await standsStill(log, /app\.db-wal": it was moved or deleted/)
     renameSync(`${path}-wal.away`, `${path}-wal`)
     await goesOn(log)
@@ -257,7 +257,7 @@ describe("a WAL that is gone while a store has it open", { skip: windows }, () =
     assert.equal(kept(path).write("a").seq, 0)
   })
 
-  test("a program that leaves WAL mode, and comes back, is not refused", () => {
+  test("a program that leaves WAL mode, and comes back, is not refused", async () => {
     const path = newPath()
     const { store, write } = kept(path, { packing: false })
     write("a")
@@ -265,6 +265,7 @@ describe("a WAL that is gone while a store has it open", { skip: windows }, () =
     assert.equal(existsSync(`${path}-wal`), false)
     assert.equal(write("a").seq, 1)
     renameSync(path, `${path}.away`)
+    await lookedAgain()
     assert.throws(() => write("a"), gone())
     renameSync(`${path}.away`, path)
     assert.equal(store.db.pragma("journal_mode = WAL", { simple: true }), "wal")

@@ -57,7 +57,7 @@ pub struct Connection {
     page_size: u64,
     file: Option<Identity>,
     wal: Option<(PathBuf, Identity)>,
-    wal_seen: Cell<Option<Instant>>,
+    looked: Cell<Option<Instant>>,
 }
 
 impl Connection {
@@ -75,7 +75,7 @@ impl Connection {
             page_size: 4096,
             file: None,
             wal: None,
-            wal_seen: Cell::default(),
+            looked: Cell::default(),
         }
     }
 

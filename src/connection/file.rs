@@ -19,9 +19,9 @@ use crate::error::{Error, Result};
 /// Bytes of a WAL without a frame.
 const WAL_HEADER: u64 = 32;
 
-/// Before one BEGIN after the other the database is looked for each time, its WAL only so often: each look costs as much as
-/// all of a small BEGIN. What went into a WAL shortly before it was deleted is no more lost than what went in shortly after.
-const WAL_LOOKS: Duration = Duration::from_millis(1);
+/// Before one BEGIN after the other the files are looked for only so often: each look costs as much as all of a small BEGIN.
+/// What went into a file shortly before it was moved or deleted is no more lost than what went in shortly after.
+const LOOKS: Duration = Duration::from_millis(1);
 
 /// Which file it is, whatever its name. Not on Windows, where nobody can move or delete a file that SQLite has open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,13 +93,13 @@ impl Connection {
         }
     }
 
-    /// The same for each BEGIN of a writer.
+    /// The same for each BEGIN of a writer, once a millisecond.
     pub fn check_at_begin(&self) -> Result<()> {
-        if self.wal.is_none() || self.wal_seen.get().is_some_and(|seen| seen.elapsed() < WAL_LOOKS) {
-            return self.check_database_in_place();
+        if self.looked.get().is_some_and(|looked| looked.elapsed() < LOOKS) {
+            return Ok(());
         }
         self.check_in_place()?;
-        self.wal_seen.set(Some(Instant::now()));
+        self.looked.set(Some(Instant::now()));
         Ok(())
     }
 

@@ -165,7 +165,7 @@ impl Connection {
             page_size: 4096,
             file: None,
             wal: None,
-            wal_seen: Cell::default(),
+            looked: Cell::default(),
         };
         connection.file = connection.opened_file();
         connection.sqlite.authorizer(Some(move |context: AuthContext<'_>| {
