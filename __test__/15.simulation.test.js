@@ -5,22 +5,17 @@
 // SYNCLINE_SEED=n plays a seed again, exactly.
 
 const assert = require("node:assert/strict")
-const { existsSync, mkdirSync, mkdtempSync, rmSync } = require("node:fs")
+const { mkdirSync, rmSync } = require("node:fs")
 const { join } = require("node:path")
-const { after, describe, test } = require("node:test")
-const { temporaryFolder } = require("./notes.js")
+const { describe, test } = require("node:test")
+const { memoryFolder } = require("./notes.js")
 const { Simulation } = require("./simulation.js")
 const { figures, seeds } = require("./soak.js")
 
 const STEPS = 60
 
-// Files are opened and copied all the time. What is shown does not depend on the disk, so it need not wait for one.
-const MEMORY = "/dev/shm"
-let folder
-if (existsSync(MEMORY)) {
-  folder = mkdtempSync(join(MEMORY, "syncline-simulation-"))
-  after(() => rmSync(folder, { recursive: true, force: true }))
-} else folder = temporaryFolder()
+// Files are opened and copied all the time.
+const folder = memoryFolder()
 let plays = 0
 
 async function play(seed) {

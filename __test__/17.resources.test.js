@@ -173,7 +173,7 @@ describe("issue 5: resources", { concurrency: 4 }, () => {
       `const limit = linux ? Number(/open files +(\\d+)/.exec(readFileSync("/proc/self/limits", "utf8"))[1]) : 1_024
       const before = { ...(await settled()), ...memory() }
       // A third in memory, a third on few files, a third on files of their own, as many as the process may have open.
-      const own = Math.min(count / 3, (limit - 500) / 10 - count)
+      const own = Math.max(1, Math.min(count / 3, Math.floor((limit - 500) / 10 - count)))
       const path = (n) => (n % 3 === 0 ? ":memory:" : n % 3 === 1 ? folder + "/" + (n % 5) + ".db" : folder + "/own" + (n % own) + ".db")
       const packing = { idle: 200 }
       const start = performance.now()

@@ -466,7 +466,8 @@ describe("bytes", () => {
     const worker = new Worker(program, { eval: true, workerData: { buffer: shared.buffer, from: text.indexOf("é") } })
     await once(worker, "online")
     const outcomes = { whole: 0, refused: 0 }
-    for (let round = 0; round < 400; round++) {
+    // And on, where the other thread has not had its turn yet.
+    for (let round = 0; round < 400 || (outcomes.refused === 0 && round < 100_000); round++) {
       try {
         store.replayAll(shared)
         outcomes.whole++
@@ -477,7 +478,6 @@ describe("bytes", () => {
       assert.ok(store.read("a").every((event) => Buffer.from(event.data.text).length === 40_000))
     }
     await worker.terminate()
-    assert.equal(outcomes.whole + outcomes.refused, 400)
     assert.ok(outcomes.refused > 0, "the thread changed nothing")
     await sound()
   })

@@ -4,7 +4,10 @@
 
 const assert = require("node:assert/strict")
 const { describe, test } = require("node:test")
-const { coded, collected, dump, file, history, noteRows, openNotes, refused, rows, tagRows } = require("./stores.js")
+const { z } = require("zod")
+const { createRegistry, define, project, sql } = require("syncline")
+const { coded, collected, dump, file, history, kept, noteRows, openNotes, refused, rows } = require("./stores.js")
+const { serialized, tagRows } = require("./stores.js")
 const { anotherFile, older, openNewer, openOlder, recording, tagged, written } = require("./older-notes.js")
 
 describe("rule 16: an event of an unknown type", () => {
@@ -229,6 +232,70 @@ describe("rule 18: a removal", () => {
     store.replayAll([written("a", 0), { kind: "gap", aggregateID: "a", after: 0, through: 1 }, written("a", 2)])
     refused(store, () => store.replay(removed(1, tagged("a", 1)), recording), coded("ERR_UNKNOWN_EVENT"))
   })
+})
+
+describe("beside what else becomes of items", () => {
+  const item = (noteID, seq, text, type = "written") => serialized(type, seq, { noteID, text }, { id: noteID + seq })
+  const ways = {
+    JavaScript: (tx, { text }) => {
+      if (text === "fails") throw new Error("own")
+      tx.prepare("INSERT INTO line VALUES (?)").run(text)
+    },
+    SQL: sql`INSERT INTO line SELECT CASE :data ->> '$.text' WHEN 'fails' THEN (SELECT json('{')) ELSE :data ->> '$.text' END`,
+  }
+
+  /** A text may be there once: what writes it again is skipped. `later` is known to a newer program alone. */
+  function openLines(path, apply, knowsLater) {
+    const registry = createRegistry()
+    const schema = z.object({ noteID: z.string(), text: z.string() })
+    const types = ["note.written", ...(knowsLater ? ["note.later"] : [])]
+    const projectors = types.map((type) =>
+      project(define({ type, version: 1, aggregate: "noteID", schema, registry }), apply, { onConstraint: "skip" }),
+    )
+    const [skipped, heard] = [[], []]
+    const migrate = (db) => db.exec("CREATE TABLE IF NOT EXISTS line (text UNIQUE)")
+    const store = kept(path, { registry, projectors, migrate, onSkipped: (_error, { id }) => skipped.push(id) })
+    store.subscribeAll(({ id }) => heard.push(id))
+    return { store, skipped, heard }
+  }
+
+  for (const [way, apply] of Object.entries(ways)) {
+    test(`one batch may park, skip and record: listeners and onSkipped hear of what stays, once (${way})`, () => {
+      const path = anotherFile()
+      const options = { onError: "park", ...recording, publish: true }
+      const { store, skipped, heard } = openLines(path, apply, false)
+      const items = [item("a", 0, "x"), item("b", 0, "x"), item("c", 0, "fails"), item("b", 1, "y"), item("a", 1, "y")]
+      items.push(item("d", 0, "z", "later"), item("d", 1, "x"), item("c", 1, "z"), item("e", 0, "x"))
+      const results = store.replayAll(items, options)
+      assert.deepEqual(
+        results.map(({ aggregateID, applied, projected, index }) => [aggregateID, applied, projected, index]),
+        [
+          ["a", 2, undefined, undefined],
+          ["b", 2, undefined, undefined],
+          ["c", 0, undefined, 2],
+          ["d", 2, -1, undefined],
+          ["e", 1, undefined, undefined],
+        ],
+      )
+      assert.deepEqual([skipped.splice(0), heard.splice(0)], [["b0", "a1", "e0"], "a0 b0 b1 a1 d0 d1 e0".split(" ")])
+      // What an inner transaction takes back is told to nobody.
+      store.transaction(() => {
+        assert.throws(() =>
+          store.transaction(() => {
+            store.replayAll([item("f", 0, "x"), item("g", 0, "fails")], options)
+            throw new Error("inner")
+          }),
+        )
+        store.replayAll([item("h", 0, "fails"), item("i", 0, "x")], options)
+      })
+      assert.deepEqual([skipped, heard], [["i0"], ["i0"]])
+      store.close()
+      const newer = openLines(path, apply, true)
+      assert.equal(newer.store.reproject("d").applied, 2)
+      assert.deepEqual([newer.skipped, newer.heard], [["d1"], []])
+      assert.deepEqual(rows(newer.store, "SELECT text FROM line ORDER BY text"), [["x"], ["y"], ["z"]])
+    })
+  }
 })
 
 describe("what it costs", () => {

@@ -5,20 +5,15 @@
 
 const assert = require("node:assert/strict")
 const { spawnSync } = require("node:child_process")
-const { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = require("node:fs")
+const { mkdirSync, readFileSync, writeFileSync } = require("node:fs")
 const { join } = require("node:path")
-const { after, describe, test } = require("node:test")
+const { describe, test } = require("node:test")
 const { start } = require("./children.js")
-const { coded, openNotes, temporaryFolder } = require("./notes.js")
+const { coded, memoryFolder, openNotes } = require("./notes.js")
 const { extent, figures, seeds } = require("./soak.js")
 
-// Each case opens a database and closes it. What is shown does not depend on the disk, so it need not wait for one.
-const MEMORY = "/dev/shm"
-let folder
-if (existsSync(MEMORY)) {
-  folder = mkdtempSync(join(MEMORY, "syncline-damaged-"))
-  after(() => rmSync(folder, { recursive: true, force: true }))
-} else folder = temporaryFolder()
+// Each case opens a database and closes it.
+const folder = memoryFolder()
 
 /** A case that takes longer has gone round for ever: they take milliseconds. */
 const LONGEST = 120_000

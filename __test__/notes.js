@@ -38,10 +38,19 @@ function openNotes(path, options = {}) {
 }
 
 /** A folder that is removed when the suite ends. */
-function temporaryFolder() {
-  const folder = mkdtempSync(join(tmpdir(), "syncline-notes-"))
+function temporaryFolder(parent = tmpdir()) {
+  const folder = mkdtempSync(join(parent, "syncline-notes-"))
   after(() => rmSync(folder, { recursive: true, force: true }))
   return folder
+}
+
+/** The same in memory where there is a place for that: for what does not depend on the disk, and need not wait for one. */
+function memoryFolder() {
+  try {
+    return temporaryFolder("/dev/shm")
+  } catch {
+    return temporaryFolder()
+  }
 }
 
 /** The serialized form of a note's event. */
@@ -91,4 +100,4 @@ const TABLE = "CREATE TABLE IF NOT EXISTS note (id TEXT PRIMARY KEY, text TEXT, 
 const UPSERT = `INSERT INTO note VALUES (:noteID, :text, 1)
   ON CONFLICT (id) DO UPDATE SET text = excluded.text, writes = writes + 1`
 
-module.exports = { assertSound, coded, dump, noteLog, openNotes, temporaryFolder, written }
+module.exports = { assertSound, coded, dump, memoryFolder, noteLog, openNotes, temporaryFolder, written }

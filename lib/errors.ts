@@ -31,7 +31,8 @@ export const errorCodes = {
   ERR_REPLAY_DIVERGED: "Stop: two histories of one aggregate exist; find out which one is right.",
   ERR_SEQUENCE_MISMATCH: "Fetch the events after the last held seq and replay them in order.",
   // Waiting
-  ERR_BUSY: "Retry later, or raise `busyTimeout`; finish the query that is still open on this connection.",
+  ERR_BUSY:
+    "Retry later, or raise `busyTimeout`; finish the query that is open on this connection, or the transaction of another one.",
   ERR_TIMEOUT: "Retry, with a longer timeout: `aggregateID`, `expected` and `got` say what is missing.",
   ERR_ABORTED: "Nothing: the caller's own signal asked for it.",
   // The database
@@ -157,6 +158,15 @@ export function show(value: unknown): string {
   if (typeof value === "function") return "a function"
   if (typeof value === "object" && value !== null) return Array.isArray(value) ? "an array" : "an object"
   return String(value)
+}
+
+/** @internal What was thrown, where it is one of these: a value of the program's own may refuse to be looked at. */
+export function syncErrorOf(thrown: unknown): SyncError | undefined {
+  try {
+    return thrown instanceof SyncError ? thrown : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** How many errors behind one another are looked at. */

@@ -1,4 +1,4 @@
-import { SyncError } from "./errors"
+import { syncErrorOf } from "./errors"
 import { STATE, native, type Batch } from "./native"
 import type { Transactions } from "./transaction"
 
@@ -66,8 +66,9 @@ export class Parking {
 const TOGETHER = 500
 
 /** What would fail for every other event as well, or says that the call is wrong. */
-function concernsAll(error: unknown): boolean {
-  if (!(error instanceof SyncError)) return false
+function concernsAll(thrown: unknown): boolean {
+  const error = syncErrorOf(thrown)
+  if (error === undefined) return false
   // Events that cannot be read are those of one aggregate, which the error then names.
   if (error.code === "ERR_CORRUPT") return error.aggregateID === undefined
   return OF_ALL.has(error.code) || (error.code === "ERR_SQLITE" && DISK.test(error.sqliteCode ?? ""))
@@ -77,9 +78,11 @@ const OF_ALL: ReadonlySet<string> = new Set([
   "ERR_ASYNC_SCHEMA",
   "ERR_BUSY",
   "ERR_CLOSED",
+  "ERR_DISK_FULL",
+  "ERR_FILE_GONE",
   "ERR_NOT_A_DATABASE",
   "ERR_POISONED",
   "ERR_READONLY",
   "ERR_TOO_LARGE",
 ])
-const DISK = /^SQLITE_(FULL|IOERR|NOMEM|CANTOPEN|PROTOCOL|LOCKED|INTERNAL|INTERRUPT)/
+const DISK = /^SQLITE_(IOERR|NOMEM|CANTOPEN|PROTOCOL|LOCKED|INTERNAL|INTERRUPT)/

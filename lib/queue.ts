@@ -121,7 +121,7 @@ export class WriteQueue {
     for (const job of this.#jobs.filter((job) => waited(job) >= this.busyTimeout)) {
       this.#jobs.splice(this.#jobs.indexOf(job), 1)
       const milliseconds = Math.floor(waited(job))
-      const message = `The database was still locked after ${milliseconds} ms`
+      const message = `The database is locked (waited ${milliseconds} ms)`
       job.reject(new SyncError("ERR_BUSY", message, { waited: milliseconds }))
     }
     const [first] = this.#jobs

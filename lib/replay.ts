@@ -34,7 +34,7 @@ export interface ReplayAllOptions extends ReplayOptions {
   /**
    * An item that cannot be applied: "throw" takes the whole batch back; "park" leaves that item and the later ones of its
    * aggregate, says so in its result, and applies the others. Items without the shape of one, `ERR_TOO_LARGE`,
-   * `ERR_ASYNC_SCHEMA`, and what fails for all (the lock, the disk, the connection, the commit) throw either way. Default
+   * `ERR_ASYNC_SCHEMA`, and what fails for all (the lock, the disk, the file, the connection, the commit) throw either way. Default
    * "throw".
    */
   onError?: "throw" | "park" | undefined

@@ -1,7 +1,7 @@
 import { checkBoolean } from "./argument"
 import { copyBytes, gather, type StatementParameters } from "./bind"
 import type { Database } from "./database"
-import { invalidArgument, SyncError } from "./errors"
+import { invalidArgument, SyncError, syncErrorOf } from "./errors"
 import { native, STATE, type Handle, type StatementHandle } from "./native"
 import { rowReaders, type ColumnDefinition, type RowReaders } from "./row"
 import type { TransactionGate } from "./transaction"
@@ -352,13 +352,8 @@ class RowIterator<Result> implements IterableIterator<Result> {
   }
 }
 
-/** What a function of the program threw may refuse to be looked at. */
-function isBusy(error: unknown): boolean {
-  try {
-    return error instanceof SyncError && error.code === "ERR_BUSY"
-  } catch {
-    return false
-  }
+function isBusy(thrown: unknown): boolean {
+  return syncErrorOf(thrown)?.code === "ERR_BUSY"
 }
 
 function columnsOf(connection: Handle, statement: StatementHandle): ColumnDefinition[] {

@@ -53,7 +53,10 @@ export interface UnprojectedAggregate {
   seq: number
   /** The last one that is projected; -1 for none. */
   projected: number
-  /** Of the first event after that, with its version: the one that the store did not know when it was recorded. Empty where it cannot be read. */
+  /**
+   * Of the first event after that, with its version: the one that the store did not know when it was recorded. Empty where
+   * it cannot be read.
+   */
   type: string
 }
 

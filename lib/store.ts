@@ -139,7 +139,9 @@ export class Store<Tx = Database> {
   /**
    * Records, projects, commits and publishes one event; any throw undoes all of it. `ERR_STALE_VERSION`,
    * `ERR_AGGREGATE_REQUIRED`, `ERR_INVALID_DATA`, `ERR_TOO_LARGE`, `ERR_NO_PROJECTOR`, `ERR_NOT_OWNER`, `ERR_CONFLICT`,
-   * `ERR_IN_PROJECTOR`, `ERR_IN_TRANSACTION` (inside a raw BEGIN), `ERR_BUSY`; what the projector throws passes through.
+   * `ERR_IN_PROJECTOR`, `ERR_IN_TRANSACTION` (inside a raw BEGIN), `ERR_UNKNOWN_EVENT` (another registry's, or the aggregate
+   * waits for `reproject`), as every write `ERR_BUSY`, `ERR_READONLY`, `ERR_DISK_FULL`, `ERR_FILE_GONE`; what the projector
+   * throws passes through, and a failed constraint says which (`ERR_SQLITE`).
    */
   run<D extends AnyDefinition>(definition: D, data: InputOf<D>, options?: RunOptions): Event<InputOf<D>> {
     return this.#runner.run(definition, data, options) as Event<InputOf<D>>
@@ -150,7 +152,7 @@ export class Store<Tx = Database> {
     return this.#runner.runAll(events as Pairs, options) as RunEvents<D>
   }
 
-  /** `run`, waiting for a busy database without blocking the event loop. Aborted: `ERR_ABORTED`. */
+  /** `run`, waiting without blocking the event loop. Aborted: `ERR_ABORTED`; inside a transaction: `ERR_IN_TRANSACTION`. */
   runAsync<D extends AnyDefinition>(
     definition: D,
     data: InputOf<D>,

@@ -364,8 +364,11 @@ function opened<Tx>(options: PathOptions<Tx>): Store<Tx> {
 function adopted<Tx>(options: StoreOptions<Tx>): Store<Tx> {
   const { store, projectors = [], convertEvent } = checkOptions("init", options, STORE_OPTIONS)
   checkPairs(projectors)
-  const known = new Map(given?.projectors.map(([definition, apply]) => [definition, apply] as const))
-  const strange = projectors.find(([definition, apply]) => known.get(definition) !== apply)
+  const known = new Map(given?.projectors.map((pair) => [pair[0], pair]))
+  const strange = projectors.find(([definition, apply, how]) => {
+    const same = known.get(definition)
+    return same?.[1] !== apply || checkProjectOptions(same[2]) !== checkProjectOptions(how)
+  })
   if (given === undefined || strange !== undefined || (convertEvent && convertEvent !== given.convertEvent)) {
     const what = strange === undefined ? "its options" : versionedType(strange[0].type, strange[0].version)
     throw new SyncError(
