@@ -3,8 +3,8 @@
 const assert = require("node:assert/strict")
 const { describe, test } = require("node:test")
 const { z } = require("zod")
-const { define, project, sql } = require("syncline")
-const { coded, dump, noteRows, notes, openNotes, refused, serialized } = require("./stores.js")
+const { createRegistry, define, open, project, sql } = require("syncline")
+const { coded, dump, file, noteRows, notes, openNotes, refused, serialized } = require("./stores.js")
 
 const TRAPS = `
   CREATE TRIGGER bang BEFORE INSERT ON note WHEN NEW.text = 'bang' BEGIN SELECT RAISE(ROLLBACK, 'bang'); END;
@@ -188,6 +188,30 @@ describe("rule 11: SQLite ends the transaction by itself", () => {
     store.db.pragma("max_page_count = 100000")
     assert.equal(store.run(given.Written, { noteID: "n", text }).seq, 1)
     assert.deepEqual(heard, ["n0", "n1"])
+  })
+
+  test("a full disk that ends one statement alone parks no aggregate", () => {
+    const registry = createRegistry()
+    const Filled = define({
+      type: "filled",
+      version: 1,
+      aggregate: "id",
+      schema: z.object({ id: z.string() }),
+      registry,
+    })
+    // Several rows under a constraint: SQLite takes back such a statement, and leaves the transaction open.
+    const fill = sql`INSERT INTO blob SELECT :aggregateID || value, zeroblob(100000) FROM json_each('[1, 2, 3]')`
+    const migrate = (db) => db.exec("CREATE TABLE IF NOT EXISTS blob (id UNIQUE, bytes)")
+    const store = open(file(), { registry, projectors: [project(Filled, fill)], migrate })
+    const items = ["a", "b"].map((id) => ({ id: `evt_${id}`, type: "filled.1", seq: 0, aggregateID: id, data: { id } }))
+    const pages = store.db.pragma("page_count", { simple: true })
+    store.db.pragma(`max_page_count = ${pages + 10}`)
+    const full = coded("ERR_DISK_FULL", /full/, { sqliteCode: "SQLITE_FULL" })
+    assert.throws(() => store.replayAll(items, { onError: "park" }), full)
+    assert.equal(store.aggregates().length, 0)
+    store.db.pragma("max_page_count = 100000")
+    assert.equal(store.replayAll(items, { onError: "park" }).filter(({ applied }) => applied === 1).length, 2)
+    store.close()
   })
 })
 
