@@ -36,6 +36,9 @@ const writes = {
   statement: ({ store }) => store.db.prepare("DELETE FROM note").run(),
   iterated: ({ store }) => [...store.db.prepare("DELETE FROM note RETURNING id").iterate()],
   begin: ({ store }) => store.db.exec("BEGIN IMMEDIATE; DELETE FROM note; COMMIT"),
+  "begin, deferred": ({ store, write }) => store.db.transaction(() => write("a")).deferred(),
+  "raw, deferred": ({ store }) => inRaw(store, "BEGIN", "COMMIT"),
+  "raw savepoint": ({ store }) => inRaw(store, "SAVEPOINT mine", "RELEASE mine"),
   maintain: ({ store }) => store.maintain(),
   rewrite: ({ store }) => store.maintain({ rewrite: true }),
   verify: ({ store }) => store.verify(),
@@ -43,6 +46,16 @@ const writes = {
 
 /** The files are looked for at most every millisecond. */
 const lookedAgain = () => sleep(5)
+
+/** What is refused at its end alone is left for the caller to roll back. */
+function inRaw({ db }, begin, end) {
+  db.exec(`${begin}; DELETE FROM note`)
+  try {
+    db.prepare(end).run()
+  } finally {
+    db.exec("ROLLBACK")
+  }
+}
 
 /** Every write is refused, every read answers, and a backup has all of it. */
 async function standsStill(log, message) {

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use rusqlite::types::Value;
 use rusqlite::{Batch, Row, Statement};
 
-use crate::connection::{Connection, Effects};
+use crate::connection::{Connection, Control, Effects};
 use crate::constraint;
 use crate::error::{Error, Result};
 use crate::transaction::{State, Transactions};
@@ -126,6 +126,13 @@ fn exhaust(statement: &mut Statement<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A raw transaction may have taken the write lock with any of its statements: that its file is still there is looked at before
+/// it ends.
+fn check_at_end(connection: &Connection, transactions: &Transactions, control: Option<&Control>) -> Result<()> {
+    let ends = matches!(control, Some(Control::Commit | Control::Release(_)));
+    if ends && transactions.state() == State::Raw { connection.check_at_commit() } else { Ok(()) }
+}
+
 /// Runs a statement and hands over its rows until `visit` says `false`. `true` where rows were taken back by it.
 pub(crate) fn execute(
     connection: &Connection,
@@ -137,6 +144,7 @@ pub(crate) fn execute(
     let control = prepared.effects.control.as_ref();
     transactions.notice(connection, None);
     transactions.check(control, prepared.effects.touches_log)?;
+    check_at_end(connection, transactions, control)?;
     let mut step = || -> Result<()> {
         let mut statement = connection.cached(&prepared.sql)?;
         bind(&mut statement, values)?;
@@ -177,6 +185,7 @@ pub(crate) fn execute_all(connection: &Connection, transactions: &mut Transactio
             return Ok(taken_back);
         };
         transactions.check(effects.control.as_ref(), effects.touches_log)?;
+        check_at_end(connection, transactions, effects.control.as_ref())?;
         if !statement.readonly() && transactions.state() == State::Autocommit {
             connection.check_at_begin()?;
         }

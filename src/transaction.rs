@@ -58,6 +58,8 @@ pub struct Transactions {
     position: i64,
     /// The last position before the open transaction; `None` where it has taken none.
     base: Option<i64>,
+    /// The root began without the write lock.
+    deferred: bool,
     /// Why the transaction was lost.
     lost: Option<Error>,
     /// A projector runs: it may not divide or end the transaction, nor see Syncline's own tables.
@@ -115,7 +117,7 @@ impl Transactions {
                 connection.cached("ROLLBACK")?.raw_execute()?;
                 return Err(gone);
             }
-            self.base = None;
+            (self.base, self.deferred) = (None, mode == Mode::Deferred);
             None
         } else {
             let name = format!("{RESERVED}{}", self.frames.len());
@@ -139,6 +141,7 @@ impl Transactions {
             return Err(Error::InTransaction("There is no transaction to commit"));
         };
         let committed = match &frame.savepoint {
+            None if self.deferred => connection.check_at_commit().and_then(|()| connection.commit()),
             None => connection.commit(),
             Some(name) => connection
                 .cached(&format!("RELEASE {name}"))

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::config::DbConfig;
-use rusqlite::ffi;
+use rusqlite::{TransactionState, ffi};
 
 use super::{Connection, OpenOptions};
 use crate::error::{Error, Result};
@@ -101,6 +101,14 @@ impl Connection {
         self.check_in_place()?;
         self.looked.set(Some(Instant::now()));
         Ok(())
+    }
+
+    /// The same for a COMMIT of what began without the write lock, and may have taken it since.
+    pub fn check_at_commit(&self) -> Result<()> {
+        match self.sqlite.transaction_state(Some("main"))? {
+            TransactionState::Write => self.check_in_place(),
+            _ => Ok(()),
+        }
     }
 
     fn check_database_in_place(&self) -> Result<()> {
