@@ -189,7 +189,7 @@ function isRepeated(recorded: Recorded | Repeated): recorded is Repeated {
   return recorded[4] < 0
 }
 
-/** The event that is stored already. It has been projected and published when it was recorded, or will be with its frame. */
+/** The event that is stored already. It has been projected, or skipped, and published when it was recorded, or will be with its frame. */
 function asUnchanged(prepared: Prepared, [seq, id, created, , , data, metadata]: Repeated): Event {
   const { type, version } = prepared.target.definition
   const event = lazyEvent(id, type, version, prepared.aggregateID, seq, created, metadata, data)
