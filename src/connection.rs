@@ -129,8 +129,9 @@ impl Connection {
     /// To be called at the end of each call that may have waited, or met the file system: an error is told with what SQLite
     /// does not say, how long the lock was waited for, or why the system refused and what to do.
     pub fn explained<T>(&self, done: Result<T>) -> Result<T> {
-        self.waiting.leave_line();
-        done.map_err(|error| self.refused(self.waiting.explain(&self.path, error)))
+        let done = done.map_err(|error| self.refused(self.waiting.explain(&self.path, error)));
+        self.waiting.call_ended();
+        done
     }
 
     /// Before a BEGIN, of who may have had the lock for a while: rests if somebody waits for it, where `wait` is asked for.

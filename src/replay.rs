@@ -163,6 +163,7 @@ impl Batch {
     pub fn mark(&mut self) {
         self.saved.0.clear();
         self.saved.1 = self.next_position;
+        self.failed = None;
     }
 
     /// Forgets what was done since `mark`, which the caller has rolled back.

@@ -193,8 +193,9 @@ impl Waiting {
         }
     }
 
-    /// After a call that may have waited.
-    pub(super) fn leave_line(&self) {
+    /// After a call that may have waited: no later error is told by what it waited for in vain, as a checkpoint may have.
+    pub(super) fn call_ended(&self) {
+        self.gave_up.set(None);
         if !self.standing.get() {
             self.line.leave();
         }
