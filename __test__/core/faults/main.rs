@@ -75,6 +75,7 @@ fn writes_are_done_or_not_done() {
 fn writes_are_done_or_not_done_under_other_conditions() {
     vfs::install();
     let mut tried = Tried::default();
+    tried.at_most = is_long().then_some(20);
     for page_size in [4096, 512, 65536] {
         let template = Template::new(page_size);
         for wal in [Wal::Going, Wal::Empty, Wal::Copied] {

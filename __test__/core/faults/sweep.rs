@@ -19,6 +19,8 @@ pub fn is_long() -> bool {
 /// What was tried.
 #[derive(Default)]
 pub struct Tried {
+    /// Calls of one operation that fail, at most, where there are very many operations.
+    pub at_most: Option<usize>,
     operations: usize,
     faults: usize,
     survived: usize,
@@ -42,7 +44,8 @@ impl Tried {
     pub fn plans(&mut self, calls: &[Call]) -> Vec<Plan> {
         self.operations += 1;
         let mut plans = Vec::new();
-        let stride = calls.len().div_ceil(if is_long() { LONG } else { SHORT });
+        let most = self.at_most.unwrap_or(if is_long() { LONG } else { SHORT });
+        let stride = calls.len().div_ceil(most);
         for (n, call) in calls.iter().enumerate() {
             *self.calls.entry(*call).or_default() += 1;
             if n % stride != 0 {
