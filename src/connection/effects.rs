@@ -79,10 +79,11 @@ impl Connection {
     pub fn written(&self, sql: &str) -> Result<Written> {
         *self.observed.lock() = Effects { written: Some(Box::default()), ..Effects::default() };
         let prepared = self.sqlite.prepare(sql);
-        let effects = std::mem::take(&mut *self.observed.lock());
+        let written = self.observed.lock().written.take();
+        *self.observed.lock() = Effects::default();
         prepared?;
         let replaces = sql.to_ascii_lowercase().contains("replace");
-        Ok(Written { replaces, ..effects.written.map(|written| *written).unwrap_or_default() })
+        Ok(Written { replaces, ..written.map(|written| *written).unwrap_or_default() })
     }
 
     /// The next statement of a batch, with what it does.
