@@ -30,6 +30,16 @@ export const errorCodes = {
   ERR_AGGREGATE_MISMATCH: "Correct the event: its data and its envelope name different aggregates.",
   ERR_REPLAY_DIVERGED: "Stop: two histories of one aggregate exist; find out which one is right.",
   ERR_SEQUENCE_MISMATCH: "Fetch the events after the last held seq and replay them in order.",
+  ERR_INVALID_EXPORT: "Use a file that `export` wrote, whole and unchanged: the message names the line.",
+  // Over HTTP
+  ERR_UNAUTHORIZED: "Send the right token: `Authorization: Bearer …`.",
+  ERR_FORBIDDEN: "Ask whoever runs the server for the right to do this.",
+  ERR_NOT_FOUND: "Check the path, or the id: there is nothing of that name.",
+  ERR_METHOD_NOT_ALLOWED: "Use the method that the header `Allow` names.",
+  ERR_UNSUPPORTED_MEDIA_TYPE: "Send JSON or NDJSON, as it is or compressed with gzip or zstd.",
+  ERR_UNREACHABLE: "Check the address and the network: no answer came, or it ended too early. `cause` says more.",
+  ERR_PROTOCOL: "Check the address: what answers there is no sync server, or one that speaks another protocol.",
+  ERR_INTERNAL: "Look at what the server's `onError` was given.",
   // Waiting
   ERR_BUSY:
     "Retry later, or raise `busyTimeout`; finish the query that is open on this connection, or the transaction of another one.",
@@ -91,6 +101,10 @@ export interface ErrorFields {
   limit?: number
   /** The size that passed it, in the same unit. */
   size?: number
+  /** The line of an export, from 1. */
+  line?: number
+  /** The HTTP status of the answer. */
+  status?: number
   /** How long the call waited, in milliseconds. */
   waited?: number
   /** By aggregate, the last seq that the stream's consumer was given. */
@@ -129,6 +143,8 @@ export class SyncError extends Error implements ErrorFields {
   declare readonly field?: string
   declare readonly limit?: number
   declare readonly size?: number
+  declare readonly line?: number
+  declare readonly status?: number
   declare readonly waited?: number
   declare readonly delivered?: ReadonlyMap<string, number>
   declare readonly position?: number

@@ -26,6 +26,16 @@ export interface AdoptionHandle {
   readonly "~native": "adoption"
 }
 
+/** A zstd frame that is being made, owned by Rust. */
+export interface CompressorHandle {
+  readonly "~native": "compressor"
+}
+
+/** zstd frames that are being read, owned by Rust. */
+export interface DecompressorHandle {
+  readonly "~native": "decompressor"
+}
+
 /** One parsed input of a replay, owned by Rust. */
 export interface Batch {
   readonly "~native": "batch"
@@ -117,6 +127,21 @@ export type LogPage = readonly [
   removed: [seq: number, event: EventPage] | null,
   /** Nothing is left up to `through`. */
   done: boolean,
+]
+
+/** What `logText` returns. */
+export type LogText = readonly [
+  /** Log items as JSON, UTF-8, each with a line feed after it. */
+  lines: Uint8Array,
+  /** The last seq that they tell of; that which was asked after where there are none. */
+  last: number,
+  /** Nothing is left up to `through`. */
+  done: boolean,
+  /** How many events there are, the tombstone's not among them. */
+  events: number,
+  gaps: number,
+  /** The tombstone's seq. */
+  removed: number | null,
 ]
 
 /** The exports of the addon. Frames, flags and layouts are described where they are written, in `src/binding`. */
@@ -213,6 +238,10 @@ export interface Binding {
   readAll(handle: Handle, afterPosition: number, limit: number): EventPage
   get(handle: Handle, aggregateID: string, seq: number): EventPage
   logPage(handle: Handle, aggregateID: string, after: number, through: number, limit: number): LogPage
+  /** `logPage` as text. */
+  logText(handle: Handle, aggregateID: string, after: number, through: number, limit: number): LogText
+  /** In the order of creation. Four values an aggregate: a key to go on after, id, last seq, seq of the tombstone or -1. */
+  created(handle: Handle, afterKey: number, limit: number): (string | number)[]
   sequence(handle: Handle, aggregateID: string): number
   sequences(handle: Handle, aggregateIDs: string[] | null): unknown[]
   aggregates(handle: Handle, prefix: string, after: string, limit: number): unknown[]
@@ -229,6 +258,8 @@ export interface Binding {
   committedPosition(handle: Handle): number
   /** Which aggregates moved after a position, looked for in at most `rows` event rows: pairs of id and last seq. */
   moved(handle: Handle, afterPosition: number, rows: number): [through: number, done: boolean, ...(string | number)[]]
+  /** Which aggregates had history erased after a position, by a removal or a gap: pairs of id and last seq. */
+  erased(handle: Handle, afterPosition: number, limit: number): [through: number, ...(string | number)[]]
   /** What was committed after a position, deletion events included. */
   committed(handle: Handle, afterPosition: number, limit: number): [events: EventPage, through: number, done: boolean]
   /** For an event that is never stored; `pendingIndex` is -1 where no transaction is open. */
@@ -236,6 +267,18 @@ export interface Binding {
     handle: Handle,
     aggregateID: string,
   ): [id: string, created: number, after: number, position: number, pendingIndex: number]
+
+  compressor(): CompressorHandle
+  /** With `flush`, all that was written can be read. */
+  compress(compressor: CompressorHandle, chunk: Uint8Array, flush: boolean): Uint8Array
+  /** The last bytes of the frame. */
+  compressEnd(compressor: CompressorHandle): Uint8Array
+  decompressor(): DecompressorHandle
+  /** A step: at most 1 MiB comes out. `between`: the input may end after what was consumed. */
+  decompress(
+    decompressor: DecompressorHandle,
+    chunk: Uint8Array,
+  ): [consumed: number, output: Uint8Array, between: boolean]
 
   backup(handle: Handle, target: string): JobHandle
   /** `Stats` as JSON text. */

@@ -390,6 +390,11 @@ export class Store<Tx = Database> {
     this.db.close()
   }
 
+  /** @internal What its stages share, for what works on stores from outside; undefined for what is no store. */
+  static contextOf(store: unknown): WriteContext | undefined {
+    return typeof store === "object" && store !== null && #context in store ? store.#context : undefined
+  }
+
   /** @internal The registry whose definitions the store knows; undefined for what is no store. */
   static registryOf(store: unknown): Registry | undefined {
     return typeof store === "object" && store !== null && #registry in store ? store.#registry : undefined

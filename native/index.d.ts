@@ -8,6 +8,10 @@ export type Watch = { readonly __watch: unique symbol }
 export type Job = { readonly __job: unique symbol }
 /** Older tables that are being adopted. */
 export type Adoption = { readonly __adoption: unique symbol }
+/** A zstd frame that is being made. */
+export type Compressor = { readonly __compressor: unique symbol }
+/** zstd frames that are being read. */
+export type Decompressor = { readonly __decompressor: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
 /**
@@ -76,8 +80,23 @@ export declare function committed(handle: Handle, afterPosition: number, limit: 
 /** The last position of this store's last commit; 0 where that is not certain. */
 export declare function committedPosition(handle: Handle): number
 
+/** Compresses a chunk; with `flush` so that all of it can be read. A Buffer, which may be empty. */
+export declare function compress(compressor: Compressor, chunk: Uint8Array, flush: boolean): Buffer
+
+/** Ends the frame: its last bytes. */
+export declare function compressEnd(compressor: Compressor): Buffer
+
+/** Begins a frame. */
+export declare function compressor(): Compressor
+
+/**
+ * Aggregates in the order of their creation, from after a key: four flat values each, key, id, last seq, and the seq
+ * through which history was erased, or -1.
+ */
+export declare function created(handle: Handle, afterKey: number, limit: number): (string | number)[]
+
 /** Gives SQL a function. The TypeScript layer keeps a value that it throws and throws that very value again. */
-export declare function createFunction(handle: Handle, name: string, options: NativeFunctionOptions, function: (...parameters: any[]) => unknown): void
+export declare function createFunction(handle: Handle, name: string, options: NativeFunctionOptions, called: (...parameters: any[]) => unknown): void
 
 /** Ends an iteration; again is nothing. */
 export declare function cursorClose(handle: Handle, cursor: number): void
@@ -87,6 +106,21 @@ export declare function cursorNext(handle: Handle, statement: Statement, cursor:
 
 /** Begins an iteration; answers its number. */
 export declare function cursorOpen(handle: Handle, statement: Statement, parameters: unknown[]): number
+
+/**
+ * Decompresses a part of a chunk, at most 1 MiB: how much of it was used up, what came of it, and whether the input may
+ * end here.
+ */
+export declare function decompress(decompressor: Decompressor, chunk: Uint8Array): [consumed: number, output: Buffer, between: boolean]
+
+/** Begins to read frames. */
+export declare function decompressor(): Decompressor
+
+/**
+ * Which aggregates had history erased after a position, at most `limit`: the position through which it was looked, then id
+ * and last seq of each.
+ */
+export declare function erased(handle: Handle, afterPosition: number, limit: number): [through: number, ...pairs: (string | number)[]]
 
 /** Runs every statement of a text. */
 export declare function exec(handle: Handle, sql: string): void
@@ -117,6 +151,12 @@ export declare function lastPosition(handle: Handle): number
  * the deletion event (or none), and whether the page reaches the end.
  */
 export declare function logPage(handle: Handle, aggregateId: string, after: number, through: number, limit: number): [events: EventPage, gaps: number[], removed: [seq: number, event: EventPage] | null, done: boolean]
+
+/**
+ * A page of the log as lines of JSON, one log item each: a Buffer of them, the last seq that it tells of, whether it
+ * reaches the end, how many events and gaps it holds, and the seq of the tombstone or null.
+ */
+export declare function logText(handle: Handle, aggregateId: string, after: number, through: number, limit: number): [lines: Buffer, last: number, done: boolean, events: number, gaps: number, removed: number | null]
 
 /** Begins maintenance; `idle`: aggregates that do not move from now on are packed whole. */
 export declare function maintenance(handle: Handle, idle: boolean, rewrite: boolean): Job

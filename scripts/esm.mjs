@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url"
 
 const dist = fileURLToPath(new URL("../dist/", import.meta.url))
 const require = createRequire(import.meta.url)
-const entries = ["index", "drizzle", "sync-event"]
+const entries = ["index", "drizzle", "sync-event", "http"]
 
 for (const entry of entries) {
   const values = Object.keys(require(`${dist}${entry}.js`)).filter((name) => name !== "default")

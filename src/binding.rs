@@ -6,6 +6,7 @@
 //! goes. That needs unsafe code; each file that has it says why it is sound.
 
 pub mod adopt;
+pub mod codec;
 pub mod coded_error;
 pub mod log;
 pub mod replay;

@@ -137,15 +137,22 @@ impl Repeated {
 impl StoredEvent<'_> {
     /// The serialized event: `{id, type, seq, aggregateID, data, created?, metadata?}`.
     pub fn to_json(&self) -> String {
+        let mut json = String::with_capacity(self.data.len() + 160);
+        self.write_json(&mut json);
+        json
+    }
+
+    /// Appends the same to `json`.
+    pub fn write_json(&self, json: &mut String) {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let mut json = format!(
-            "{{\"id\":{},\"type\":{},\"seq\":{},\"aggregateID\":{},\"data\":{}",
-            quoted(self.id),
-            quoted(self.type_name),
-            self.seq,
-            quoted(self.aggregate_id),
-            self.data
-        );
+        let (id, type_name, aggregate_id) = (quoted(self.id), quoted(self.type_name), quoted(self.aggregate_id));
+        let (seq, data) = (self.seq, self.data);
+        for part in ["{\"id\":", &id, ",\"type\":", &type_name, ",\"seq\":", &seq.to_string()] {
+            json.push_str(part);
+        }
+        for part in [",\"aggregateID\":", &aggregate_id, ",\"data\":", data] {
+            json.push_str(part);
+        }
         if let Some(created) = self.created {
             json.push_str(&format!(",\"created\":{created}"));
         }
@@ -153,6 +160,5 @@ impl StoredEvent<'_> {
             json.push_str(&format!(",\"metadata\":{metadata}"));
         }
         json.push('}');
-        json
     }
 }

@@ -14,6 +14,7 @@ pub mod event;
 pub mod id;
 pub mod payload;
 
+pub mod codec;
 pub mod compact;
 pub mod segment;
 

@@ -2,6 +2,7 @@
 //! and by bytes and read in one snapshot, so that no reader holds a transaction open between pages.
 
 pub mod commits;
+pub mod text;
 
 use rusqlite::{OptionalExtension, Row, Rows};
 
@@ -127,6 +128,32 @@ pub fn sequences(connection: &Connection, ids: Option<&[String]>) -> Result<Vec<
             .collect::<rusqlite::Result<_>>()?,
     };
     Ok(collected)
+}
+
+/// An aggregate in the order of creation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Rises from one to the next: where the next page begins.
+    pub key: i64,
+    /// Its id.
+    pub aggregate_id: String,
+    /// Its last seq; −1 where it was only claimed.
+    pub seq: i64,
+    /// Through which seq its history was erased; −1: it was not.
+    pub removed_seq: i64,
+}
+
+/// Aggregates in the order of their creation, from after a key.
+pub fn created(connection: &Connection, after_key: i64, limit: usize) -> Result<Vec<Created>> {
+    Ok(connection
+        .cached(
+            "SELECT key, aggregate_id, seq, coalesce(removed_seq, -1) FROM event_sequence
+             WHERE key > ?1 ORDER BY key LIMIT ?2",
+        )?
+        .query_map((after_key, limit as i64), |row| {
+            Ok(Created { key: row.get(0)?, aggregate_id: row.get(1)?, seq: row.get(2)?, removed_seq: row.get(3)? })
+        })?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// An aggregate in a list.

@@ -26,7 +26,8 @@ use crate::event::{self, NewEvent, Ran, Recorded, ReplayResult};
 use crate::event_history;
 use crate::history::{Range, Visit};
 use crate::log::commits::{self, Moved};
-use crate::log::{self, Listed, LogPage};
+use crate::log::text::{self, TextPage};
+use crate::log::{self, Created, Listed, LogPage};
 use crate::owner;
 use crate::pack::Keep;
 use crate::packer::Packer;
@@ -374,6 +375,18 @@ impl Store {
         })
     }
 
+    /// Reads a page of an aggregate's log as lines of JSON, in one snapshot.
+    pub fn read_text(&self, aggregate_id: &str, bounds: (i64, i64), limit: usize) -> Result<TextPage> {
+        self.with_log(|core| {
+            core.snapshot(|connection, known| text::read_text(connection, known, aggregate_id, bounds, limit))
+        })
+    }
+
+    /// Aggregates in the order of their creation, from after a key.
+    pub fn created(&self, after_key: i64, limit: usize) -> Result<Vec<Created>> {
+        self.with_log(|core| log::created(&core.connection, after_key, limit))
+    }
+
     /// The last seq of an aggregate, −1 when unknown.
     pub fn sequence(&self, aggregate_id: &str) -> Result<i64> {
         self.with_log(|core| log::sequence(&core.connection, aggregate_id))
@@ -397,6 +410,11 @@ impl Store {
     /// Which aggregates moved after a position: see [`commits::moved`].
     pub fn moved(&self, after_position: i64, limit: usize) -> Result<Moved> {
         self.with_log(|core| core.snapshot(|connection, _| commits::moved(connection, after_position, limit)))
+    }
+
+    /// Which aggregates had history erased after a position: see [`commits::erased`].
+    pub fn erased(&self, after_position: i64, limit: usize) -> Result<(i64, Vec<(String, i64)>)> {
+        self.with_log(|core| core.snapshot(|connection, _| commits::erased(connection, after_position, limit)))
     }
 
     /// Reads a page of what was committed after a position: see [`commits::read_committed`].

@@ -102,6 +102,53 @@ pub fn log_page(
     Ok(maker.array(&[events.finish().0, maker.array(&gaps).0, removed, maker.boolean(page.done)]))
 }
 
+/// A page of the log as lines of JSON, one log item each: a Buffer of them, the last seq that it tells of, whether it
+/// reaches the end, how many events and gaps it holds, and the seq of the tombstone or null.
+#[napi(
+    catch_unwind,
+    ts_return_type = "[lines: Buffer, last: number, done: boolean, events: number, gaps: number, removed: number | null]"
+)]
+pub fn log_text(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    aggregate_id: String,
+    after: f64,
+    through: f64,
+    limit: u32,
+) -> napi::Result<Raw> {
+    let page = handle.read_text(&aggregate_id, (after as i64, through as i64), limit as usize).or_throw(env)?;
+    let maker = Maker::new(env);
+    Ok(maker.array(&[
+        maker.bytes(page.lines.as_bytes()),
+        maker.integer(page.last),
+        maker.boolean(page.done),
+        maker.integer(page.events.into()),
+        maker.integer(page.gaps.into()),
+        maker.integer_or_null(page.removed),
+    ]))
+}
+
+/// Aggregates in the order of their creation, from after a key: four flat values each, key, id, last seq, and the seq
+/// through which history was erased, or -1.
+#[napi(catch_unwind, ts_return_type = "(string | number)[]")]
+pub fn created(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    after_key: f64,
+    limit: u32,
+) -> napi::Result<Raw> {
+    let maker = Maker::new(env);
+    let listed = handle.created(after_key as i64, limit as usize).or_throw(env)?;
+    let values: Vec<_> = listed
+        .iter()
+        .flat_map(|one| {
+            let id = maker.text(one.aggregate_id.as_bytes());
+            [maker.integer(one.key), id, maker.integer(one.seq), maker.integer(one.removed_seq)]
+        })
+        .collect();
+    Ok(maker.array(&values))
+}
+
 /// The last seq of an aggregate, −1 when unknown.
 #[napi(catch_unwind)]
 pub fn sequence(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, aggregate_id: String) -> napi::Result<f64> {

@@ -200,13 +200,13 @@ pub fn create_function(
     #[napi(ts_arg_type = "Handle")] handle: &Handle,
     name: String,
     options: NativeFunctionOptions,
-    #[napi(ts_arg_type = "(...parameters: any[]) => unknown")] function: Function<'_, Unknown<'_>, Unknown<'_>>,
+    #[napi(ts_arg_type = "(...parameters: any[]) => unknown")] called: Function<'_, Unknown<'_>, Unknown<'_>>,
 ) -> napi::Result<()> {
     let mut flags = FunctionFlags::SQLITE_UTF8;
     flags.set(FunctionFlags::SQLITE_DETERMINISTIC, options.deterministic);
     flags.set(FunctionFlags::SQLITE_DIRECTONLY, options.direct_only);
     let callback =
-        Callback { env: env.raw(), function: to_reference(&function)?, safe_integers: options.safe_integers };
+        Callback { env: env.raw(), function: to_reference(&called)?, safe_integers: options.safe_integers };
     handle.create_function(&name, options.arguments, flags, move |values| callback.call(values)).or_throw(env)
 }
 

@@ -8,6 +8,10 @@ export type Watch = { readonly __watch: unique symbol }
 export type Job = { readonly __job: unique symbol }
 /** Older tables that are being adopted. */
 export type Adoption = { readonly __adoption: unique symbol }
+/** A zstd frame that is being made. */
+export type Compressor = { readonly __compressor: unique symbol }
+/** zstd frames that are being read. */
+export type Decompressor = { readonly __decompressor: unique symbol }
 /** A prepared statement of some connection. */
 export type Statement = { readonly __statement: unique symbol }
 /**

@@ -102,6 +102,24 @@ pub fn moved(
     Ok(maker.array(&values))
 }
 
+/// Which aggregates had history erased after a position, at most `limit`: the position through which it was looked, then id
+/// and last seq of each.
+#[napi(catch_unwind, ts_return_type = "[through: number, ...pairs: (string | number)[]]")]
+pub fn erased(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    after_position: f64,
+    limit: u32,
+) -> napi::Result<Raw> {
+    let maker = Maker::new(env);
+    let (through, found) = handle.erased(after_position as i64, limit as usize).or_throw(env)?;
+    let mut values = vec![maker.integer(through)];
+    for (id, seq) in &found {
+        values.extend([maker.text(id.as_bytes()), maker.integer(*seq)]);
+    }
+    Ok(maker.array(&values))
+}
+
 /// A page of what was committed after a position, deletion events included: the events, the position through which it
 /// reaches, and whether that is the end.
 #[napi(catch_unwind, ts_return_type = "[events: EventPage, through: number, done: boolean]")]

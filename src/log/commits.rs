@@ -215,6 +215,25 @@ pub fn moved(connection: &Connection, after_position: i64, limit: usize) -> Resu
     Ok(moved)
 }
 
+/// Which aggregates had history erased after a position, by a removal or a gap: what no event tells. Each with its last seq,
+/// in the order of positions, with the position through which this was looked for.
+pub fn erased(connection: &Connection, after_position: i64, limit: usize) -> Result<(i64, Vec<(String, i64)>)> {
+    let mut through = tables::last_position(connection)?;
+    let mut statement = connection.cached(
+        "SELECT moved_at, aggregate_id, seq FROM event_sequence WHERE moved_at > ?1 ORDER BY moved_at LIMIT ?2",
+    )?;
+    let mut rows = statement.query((after_position, limit as i64))?;
+    let (mut found, mut reached) = (Vec::new(), after_position);
+    while let Some(row) = rows.next()? {
+        reached = row.get(0)?;
+        found.push((row.get(1)?, row.get(2)?));
+    }
+    if found.len() == limit {
+        through = reached;
+    }
+    Ok((through, found))
+}
+
 /// Hands over the deletion event that a tombstone keeps.
 pub fn visit_tombstone(json: &str, position: i64, visit: &mut Visit<'_>) -> Result<()> {
     let items = input::read_text(json, usize::MAX)

@@ -1,0 +1,94 @@
+import { native } from "./native"
+import type { ReadContext } from "./read"
+
+/** Which part of the log of many aggregates a reader lacks. */
+export interface Lacking {
+  /** The last seq that the reader holds of an aggregate; undefined where it knows none. */
+  readonly after: (aggregateID: string) => number | undefined
+  /** These aggregates alone. Default: all, in the order of their creation. */
+  readonly only?: Iterable<string> | undefined
+}
+
+/** A part of one aggregate's log as lines of JSON text: log items, the last of all being its `synced`. */
+export interface Lines {
+  readonly aggregateID: string
+  /** UTF-8; each line ends with a line feed. */
+  readonly bytes: Uint8Array
+  /** How many events are in it, deletion events in tombstones not among them. */
+  readonly events: number
+  readonly gaps: number
+  readonly removed: number
+}
+
+/** Rows of a page; a page has at most about 1 MiB of data beside that. */
+const PAGE_ROWS = 1_000
+
+/** Aggregates that are listed at once. */
+const LISTED = 1_000
+
+/**
+ * The log of many aggregates, one after the other, each up to its last seq at the moment when its turn comes. What the
+ * reader holds already is left out, aggregates without news altogether; a tombstone exactly where the reader stands is told,
+ * since it may have been there before the removal. Each part is read in a snapshot of its own, when it is asked for.
+ */
+export function* lines(context: ReadContext, { after, only }: Lacking): Generator<Lines, void> {
+  for (const { aggregateID, seq, removed } of listed(context, only)) {
+    const held = after(aggregateID)
+    if (seq < 0 || (held !== undefined && held >= seq && removed < held)) continue
+    yield* linesOf(context, aggregateID, held ?? -1, seq)
+  }
+}
+
+/** The log of one aggregate from after a seq up to another, and `synced`. */
+function* linesOf(
+  { handle, transactions }: ReadContext,
+  aggregateID: string,
+  after: number,
+  through: number,
+): Generator<Lines, void> {
+  let last = after
+  let told = -1
+  for (let done = false; !done;) {
+    transactions.assertOpen()
+    const [text, reached, isLast, events, gaps, removed] = native.logText(handle, aggregateID, last, through, PAGE_ROWS)
+    done = isLast || reached >= through
+    last = reached
+    // One that came while this is read stands before everything that is left.
+    const isNew = removed !== null && removed > told
+    told = Math.max(told, removed ?? -1)
+    const synced = { kind: "synced", aggregateID, seq: Math.max(last, through) }
+    const bytes = done ? Buffer.concat([text, Buffer.from(`${JSON.stringify(synced)}\n`)]) : text
+    yield { aggregateID, bytes, events, gaps, removed: isNew ? 1 : 0 }
+  }
+}
+
+interface ListedAggregate {
+  readonly aggregateID: string
+  readonly seq: number
+  /** The seq of its tombstone; -1: it has none. */
+  readonly removed: number
+}
+
+function* listed(
+  { handle, transactions }: ReadContext,
+  only: Iterable<string> | undefined,
+): Generator<ListedAggregate> {
+  if (only !== undefined) {
+    // Whether there is a tombstone shows when it is read.
+    for (const aggregateID of only) {
+      transactions.assertOpen()
+      const seq = native.sequence(handle, aggregateID)
+      yield { aggregateID, seq, removed: seq }
+    }
+    return
+  }
+  for (let key = 0; ;) {
+    transactions.assertOpen()
+    const flat = native.created(handle, key, LISTED)
+    if (flat.length === 0) return
+    for (let at = 0; at < flat.length; at += 4) {
+      yield { aggregateID: flat[at + 1] as string, seq: flat[at + 2] as number, removed: flat[at + 3] as number }
+    }
+    key = flat.at(-4) as number
+  }
+}

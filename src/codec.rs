@@ -1,0 +1,193 @@
+//! zstd, a chunk at a time: for exports and what goes over the wire, which are of any length. (Segments are whole frames.)
+//! The level and the window are those at which an export of sessions takes its time in SQLite, not here.
+
+use std::io;
+
+use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, Operation, OutBuffer};
+
+use crate::error::{Error, Result};
+
+/// zstd's own default.
+const LEVEL: i32 = 3;
+
+/// log2 of the window: 8 MiB, the most that a decoder must support (RFC 8878, 3.1.1.1.2) and that HTTP allows (RFC 9659).
+const WINDOW_LOG: u32 = 23;
+
+/// Bytes that one call decompresses at most, so that a small input cannot ask for any amount of memory.
+pub const STEP_BYTES: usize = 1024 * 1024;
+
+/// Makes one frame of the chunks that it is given.
+pub struct Compressor(Encoder<'static>);
+
+impl Compressor {
+    /// With a checksum at the end of the frame.
+    pub fn new() -> Result<Self> {
+        let mut encoder = Encoder::new(LEVEL).map_err(failed)?;
+        for parameter in [CParameter::WindowLog(WINDOW_LOG), CParameter::ChecksumFlag(true)] {
+            encoder.set_parameter(parameter).map_err(failed)?;
+        }
+        Ok(Compressor(encoder))
+    }
+
+    /// Compresses a chunk. What can already be sent comes back, which may be nothing.
+    pub fn write(&mut self, chunk: &[u8]) -> Result<Vec<u8>> {
+        let mut written = Vec::with_capacity(chunk.len() / 4 + 1024);
+        let mut read = 0;
+        while read < chunk.len() {
+            written.reserve(1024);
+            let start = written.len();
+            let mut output = OutBuffer::around_pos(&mut written, start);
+            let mut input = zstd::stream::raw::InBuffer::around(&chunk[read..]);
+            self.0.run(&mut input, &mut output).map_err(failed)?;
+            read += input.pos();
+        }
+        Ok(written)
+    }
+
+    /// Ends a block, so that whoever decompresses can read everything that was written before.
+    pub fn flush(&mut self) -> Result<Vec<u8>> {
+        drained(|output| self.0.flush(output))
+    }
+
+    /// Ends the frame.
+    pub fn finish(&mut self) -> Result<Vec<u8>> {
+        drained(|output| self.0.finish(output, true))
+    }
+}
+
+/// Reads frames, one after the other, of which the chunks are parts.
+pub struct Decompressor {
+    decoder: Decoder<'static>,
+    /// Nothing of a frame has been read that has not ended.
+    between: bool,
+}
+
+/// What a call of [`Decompressor::read`] did.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How much of the input was used up.
+    pub consumed: usize,
+    /// At most [`STEP_BYTES`].
+    pub output: Vec<u8>,
+    /// A frame has ended here, and none has begun: the input may end.
+    pub between: bool,
+}
+
+impl Decompressor {
+    /// Refuses a window of more than 8 MiB.
+    pub fn new() -> Result<Self> {
+        let mut decoder = Decoder::new().map_err(failed)?;
+        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(failed)?;
+        Ok(Decompressor { decoder, between: true })
+    }
+
+    /// Decompresses as much of a chunk as fits into one step; to be called again with what is left, and with nothing until
+    /// nothing comes. `ERR_INVALID_ARGUMENT` for what is no zstd, or damaged.
+    pub fn read(&mut self, chunk: &[u8]) -> Result<Step> {
+        let mut output = Vec::with_capacity(STEP_BYTES);
+        let mut consumed = 0;
+        loop {
+            let mut input = zstd::stream::raw::InBuffer::around(&chunk[consumed..]);
+            let start = output.len();
+            let mut room = OutBuffer::around_pos(&mut output, start);
+            if self.between && consumed == chunk.len() {
+                break;
+            }
+            let hint = self.decoder.run(&mut input, &mut room).map_err(failed)?;
+            consumed += input.pos();
+            self.between = hint == 0;
+            let stands = input.pos() == 0 && output.len() == start;
+            if output.len() >= STEP_BYTES || stands {
+                break;
+            }
+        }
+        Ok(Step { consumed, output, between: self.between })
+    }
+}
+
+fn drained(mut step: impl FnMut(&mut OutBuffer<'_, Vec<u8>>) -> io::Result<usize>) -> Result<Vec<u8>> {
+    let mut written = Vec::new();
+    loop {
+        written.reserve(64 * 1024);
+        let start = written.len();
+        let left = step(&mut OutBuffer::around_pos(&mut written, start)).map_err(failed)?;
+        if left == 0 {
+            return Ok(written);
+        }
+    }
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::InvalidArgument(format!("zstd: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decompress(bytes: &[u8], chunk: usize) -> Result<(Vec<u8>, bool)> {
+        let mut decompressor = Decompressor::new()?;
+        let (mut whole, mut between) = (Vec::new(), true);
+        for piece in bytes.chunks(chunk) {
+            let mut at = 0;
+            loop {
+                let step = decompressor.read(&piece[at..])?;
+                at += step.consumed;
+                between = step.between;
+                let dry = step.output.is_empty();
+                whole.extend(step.output);
+                if dry && at == piece.len() {
+                    break;
+                }
+            }
+        }
+        Ok((whole, between))
+    }
+
+    #[test]
+    fn what_is_compressed_in_chunks_comes_back_whatever_the_cut() {
+        let text: Vec<u8> = (0..60_000u32)
+            .flat_map(|n| format!("{n} of many {}\n", n.wrapping_mul(2_654_435_761)).into_bytes())
+            .collect();
+        for chunk in [1_000, 65_536, text.len()] {
+            let mut compressor = Compressor::new().unwrap();
+            let mut bytes = Vec::new();
+            for (index, piece) in text.chunks(chunk).enumerate() {
+                bytes.extend(compressor.write(piece).unwrap());
+                if index % 7 == 0 {
+                    bytes.extend(compressor.flush().unwrap());
+                }
+            }
+            bytes.extend(compressor.finish().unwrap());
+            assert!(bytes.len() * 2 < text.len());
+            for cut in [7, 4_096, bytes.len()] {
+                assert!(decompress(&bytes, cut).unwrap() == (text.clone(), true), "{chunk} {cut}");
+            }
+            let twice = [bytes.clone(), bytes].concat();
+            assert!(decompress(&twice, 5_000).unwrap().0.len() == text.len() * 2);
+        }
+    }
+
+    #[test]
+    fn a_flushed_frame_that_is_cut_gives_what_was_written_and_says_that_it_has_not_ended() {
+        let mut compressor = Compressor::new().unwrap();
+        let mut bytes = compressor.write(b"first").unwrap();
+        bytes.extend(compressor.flush().unwrap());
+        assert_eq!(decompress(&bytes, 3).unwrap(), (b"first".to_vec(), false));
+    }
+
+    #[test]
+    fn a_small_input_gives_a_step_at_a_time() {
+        let mut compressor = Compressor::new().unwrap();
+        let mut bytes = compressor.write(&vec![b'x'; 16 * STEP_BYTES]).unwrap();
+        bytes.extend(compressor.finish().unwrap());
+        let step = Decompressor::new().unwrap().read(&bytes).unwrap();
+        assert!(step.output.len() <= STEP_BYTES && step.consumed <= bytes.len());
+        assert_eq!(decompress(&bytes, bytes.len()).unwrap().0.len(), 16 * STEP_BYTES);
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        assert_eq!(decompress(b"no zstd at all", 100).unwrap_err().code(), "ERR_INVALID_ARGUMENT");
+    }
+}
