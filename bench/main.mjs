@@ -36,6 +36,8 @@ const questions = [
   "packed-latest",
   "million-open",
   "compacted-export",
+  "sync-catch-up",
+  "sync-fanout",
 ]
 
 const words = process.argv.slice(2)
