@@ -14,7 +14,7 @@ const { temporaryFolder } = require("./notes")
 const { extent, figures, random, seeds } = require("./soak")
 
 const folder = temporaryFolder()
-const token = "a token of this test"
+const token = "token-of-this-test"
 const EVENTS = extent(50_000, 500_000)
 
 /** Passes connections on to a port that may change, and cuts most of them after some bytes of the answer. */
@@ -112,7 +112,7 @@ describe("a follower of a device that is killed as it is, over connections that 
       startFollower()
       const isDone = () => server.told.at(-1)?.[0] === "done"
       while (!isDone()) {
-        await pause(50 + dice.integer(700))
+        await pause(400 + dice.integer(1_400))
         if (dice.chance(0.5)) {
           await kill(follower)
           hear(follower)

@@ -41,5 +41,5 @@ function goOn() {
   const account = `account ${integer(30)}`
   if (chance(0.1) && store.sequence(account) >= 0) store.remove(account, { event: [Closed, { account }] })
   if (chance(0.02)) void store.maintain({ idle: true }).then(goOn, goOn)
-  else setTimeout(goOn, integer(20))
+  else setTimeout(goOn, integer(60))
 }

@@ -33,7 +33,7 @@ function expressServer(store: Store): Server {
   const app = express()
   app.get("/", (_request, response) => void response.send("The page of the Express server"))
   // Before anything that reads bodies, such as express.json(): the routes read, and bound, their own.
-  app.use("/device", getRequestListener(new Hono().route("/device", syncRoutes(store, { authorize })).fetch))
+  app.use("/device", getRequestListener(syncRoutes(store, { authorize }).fetch))
   return app.listen(0, "127.0.0.1")
 }
 
