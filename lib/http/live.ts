@@ -109,13 +109,13 @@ function wanting({ aggregates, types, of }: Asked, after: number): Wants {
     return {
       aggregate,
       event: (frame) => frame.position > after && wanted(frame),
-      encode: ({ byPosition }) => byPosition,
+      encode: (frame) => frame.byPosition,
     }
   }
   return {
     aggregate,
     event: (frame) => frame.seq > after && wanted(frame),
-    encode: ({ seq, data }) => Buffer.concat([Buffer.from(`id: ${seq}\n`), data]),
+    encode: (frame) => frame.bySeq,
   }
 }
 
