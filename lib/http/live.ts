@@ -78,8 +78,8 @@ async function* messages(
       await watch.settled(signal)
       if (signal.aborted || transactions.closed) return
       const { bytes, done, swept } = missed.next()
-      // In the turn in which the end was reached: nothing can have been committed in between that both tell, or neither.
-      if (done) follower = tail.follow(wanting(asked, missed.reached), capacity, breakOff)
+      // In the same turn: what is told by others has not gone past what was read.
+      if (done) follower = tail.follow(missed.position, wanting(asked, missed.reached), capacity, breakOff)
       if (swept) yield message("sweep", {})
       else if (bytes.length > 0) yield Buffer.concat(bytes)
       if (!done) await nextTurn()
