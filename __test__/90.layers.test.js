@@ -21,7 +21,7 @@ describe("TypeScript imports go one way", () => {
     "errors promise argument bind payload row sql native schema define",
     "transaction statement database project published watch catch-up publish skipped queue context",
     "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
-    "lines compression settings store index drizzle foreign json-schema projection sync-event",
+    "lines compression export source import settings store index drizzle foreign json-schema projection sync-event",
     "http/routes http",
     "cli/main",
   ].flatMap((line) => line.split(" "))

@@ -36,6 +36,8 @@ const questions = [
   "packed-latest",
   "million-open",
   "compacted-export",
+  "export",
+  "import",
 ]
 
 const words = process.argv.slice(2)

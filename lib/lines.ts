@@ -27,7 +27,7 @@ const PAGE_ROWS = 1_000
 const LISTED = 1_000
 
 /**
- * The log of many aggregates, one after the other, each up to its last seq at the moment when its turn comes. What the
+ * The log of many aggregates, one after the other, each up to its last seq when it was listed, with those next to it. What the
  * reader holds already is left out, aggregates without news altogether; a tombstone exactly where the reader stands is told,
  * since it may have been there before the removal. Each part is read in a snapshot of its own, when it is asked for.
  */
@@ -51,6 +51,8 @@ function* linesOf(
   for (let done = false; !done;) {
     transactions.assertOpen()
     const [text, reached, isLast, events, gaps, removed] = native.logText(handle, aggregateID, last, through, PAGE_ROWS)
+    // Whoever stands there already, and was not left behind by a removal, hears nothing, also not that this is the end.
+    if (text.length === 0 && last === after && after >= through) return
     done = isLast || reached >= through
     last = reached
     // One that came while this is read stands before everything that is left.
