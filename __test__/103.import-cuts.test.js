@@ -59,21 +59,23 @@ describe("a cut export", () => {
       // The closing line is whole without its line feed.
       assert.equal(result.complete, cut >= bytes.length - 1)
       const text = bytes.subarray(0, cut).toString()
-      const [last, ...before] = text.split("\n").toReversed()
+      const read = text.split("\n")
+      const last = read.at(-1)
       const isWhole = last !== "" && lines.includes(last)
-      const read = isWhole ? [...before.toReversed(), last] : before.toReversed()
+      if (!isWhole) read.pop()
       assert.equal(result.lines, read.length)
       assert.equal(result.bytes, isWhole ? cut : Buffer.byteLength(text) - Buffer.byteLength(last))
       assert.deepEqual(dump(store), replayed(read))
       const { complete, applied, duplicate } = await store.import([bytes])
       assert.equal(complete, true)
       assert.equal(duplicate, result.applied)
-      assert.equal(applied + duplicate, lines.length - 2 - 3)
+      // All but the header, the ends of the three aggregates and the closing line.
+      assert.equal(applied + duplicate, lines.length - 5)
       assert.deepEqual(dump(store), whole)
       store.close()
     })
     await fc.assert(property, {
-      numRuns: all.length / 4,
+      numRuns: Math.ceil(all.length / 4),
       examples: all.filter(([cut]) => cut % 5 === 0 || bytes[cut] === 10),
     })
   })
@@ -198,7 +200,7 @@ describe("a changed export", () => {
     const store = reader()
     for (let at = 1; at < lines.length - 1; at++) {
       for (const changed of [
-        lines.toSpliced?.(at, 1) ?? [...lines.slice(0, at), ...lines.slice(at + 1)],
+        [...lines.slice(0, at), ...lines.slice(at + 1)],
         [...lines.slice(0, at), lines[at], ...lines.slice(at)],
       ]) {
         const said = coded("ERR_INVALID_EXPORT", /says (events|gaps|removed|aggregates) \d+, and before it is \d+/, {

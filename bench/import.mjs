@@ -58,7 +58,7 @@ await measure({
     side("import of .zst, SQL projector", sqlProjector, imported, ".zst"),
   ],
   targets: [
-    { side: "import", against: "replayAll", atMost: 1.25 },
-    { side: "import, SQL projector", against: "replayAll, SQL projector", atMost: 1.25 },
+    { side: "import", against: "replayAll", atMost: 1.3 },
+    { side: "import, SQL projector", against: "replayAll, SQL projector", atMost: 1.3 },
   ],
 })
