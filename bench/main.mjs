@@ -36,6 +36,8 @@ const questions = [
   "packed-latest",
   "million-open",
   "compacted-export",
+  "export",
+  "import",
   "sync-catch-up",
   "sync-fanout",
 ]
