@@ -50,7 +50,8 @@ async function show(name: string, start: (store: Store) => Server, prefix: strin
   await reader.waitFor({ ses_1: seq }, { timeout: 10_000 })
   console.log(name.padEnd(8), "its own route:", await (await fetch(url)).text())
   console.log(name.padEnd(8), "without token:", (await fetch(`${url}${prefix}/sync/sequences`)).status)
-  console.log(name.padEnd(8), "followed:     ", (reader.get("ses_1", seq)?.data as { text: string }).text)
+  for (const { data } of reader.read("ses_1"))
+    console.log(name.padEnd(8), "followed:     ", (data as { text: string }).text)
 
   stop.abort()
   await following

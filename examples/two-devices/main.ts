@@ -61,21 +61,21 @@ async function main(): Promise<void> {
   const files = { writer: join(folder, "writer.db"), reader: join(folder, "reader.db") }
   const port = await freePort()
   const token = randomBytes(16).toString("hex")
-  let sequences: Record<string, number> | undefined
-  let reached = false
-  const statuses: Record<string, number> = {}
+  const seen: { sequences?: Record<string, number>; reached?: true; statuses: Record<string, number> } = {
+    statuses: {},
+  }
 
-  const writer = new Device("writer.js", [files.writer, String(port), token, events], (told) => {
-    sequences = told.sequences
+  const writer = new Device("writer.js", [files.writer, String(port), token, events], ({ sequences }) => {
+    if (sequences !== undefined) seen.sequences = sequences
   })
-  const reader = new Device("reader.js", [files.reader, `http://127.0.0.1:${port}`, token], (told) => {
-    if (told.status !== undefined) statuses[told.status] = (statuses[told.status] ?? 0) + 1
-    if (told.reached) reached = true
+  const reader = new Device("reader.js", [files.reader, `http://127.0.0.1:${port}`, token], ({ status, reached }) => {
+    if (status !== undefined) seen.statuses[status] = (seen.statuses[status] ?? 0) + 1
+    if (reached) seen.reached = reached
   })
   try {
     writer.start()
     reader.start()
-    while (sequences === undefined) {
+    while (seen.sequences === undefined) {
       await pause(100 + Math.random() * 700)
       const device = Math.random() < 0.5 ? writer : reader
       await device.kill()
@@ -83,12 +83,12 @@ async function main(): Promise<void> {
       device.start()
     }
     // The last to be killed may have been the reader, so that it is asked until it answers.
-    while (!reached) {
-      reader.tell(sequences)
+    while (!seen.reached) {
+      reader.tell(seen.sequences)
       await pause(50)
     }
     console.log(`written  ${events} events; the writer was killed ${writer.kills} times, the reader ${reader.kills}`)
-    const told = Object.entries(statuses).map(([status, times]) => `${status} ${times}`)
+    const told = Object.entries(seen.statuses).map(([status, times]) => `${status} ${times}`)
     console.log(`reader   ${told.join(", ")}`)
   } finally {
     await Promise.all([writer.kill(), reader.kill()])
