@@ -20,7 +20,7 @@ const event = (noteID, seq, more) => serialized("written", seq, { noteID, text: 
 const item = (noteID, seq) => ({ kind: "event", event: event(noteID, seq) })
 
 describe("follow refuses at once", () => {
-  const url = "http://127.0.0.1:1"
+  const url = "http://127.0.0.1:12345"
   const cases = {
     "no store": [{}, { url }, /follow needs a store/],
     "a store that does not record": [() => open(":memory:", { record: false }), { url }, /record: true/],
@@ -28,6 +28,7 @@ describe("follow refuses at once", () => {
     "no url": [undefined, {}, /url must be a string or a URL, not undefined/],
     "half a url": [undefined, { url: "example.org" }, /whole one/],
     "another protocol": [undefined, { url: "ftp://example.org" }, /http: or https:, not "ftp:"/],
+    "a port that fetch refuses": [undefined, { url: "http://127.0.0.1:6000", onStatus: () => {} }, /refuses this port/],
     "credentials in the url": [undefined, { url: "http://a:secret@example.org" }, /^(?!.*secret).*the token/],
     "a query in the url": [undefined, { url: "http://example.org/?a=b" }, /end with its path/],
     "a token with spaces": [undefined, { url, token: "geheim niss" }, /^token(?!.*geheim)/],
@@ -337,6 +338,8 @@ test("stopped in whichever state, it leaves nothing behind that keeps a process 
     if (path === "/sync-events") return tells(response, SYNCED)
     response.writeHead(200, { "content-type": "application/x-ndjson" }).write(`${JSON.stringify(item("b", 0))}\n{`)
   })
+  const gone = await pretending(() => {})
+  await gone.stop()
   const busy = await pretending((_, response) => json(response, { code: "ERR_BUSY", message: "busy" }, 503))
   const visits = [
     { url: silent.url, status: "connecting", after: 10 },
@@ -349,7 +352,7 @@ test("stopped in whichever state, it leaves nothing behind that keeps a process 
     { url, status: "live", after: 20, close: true },
     { url: busy.url, status: "waiting", after: 10 },
     { url: busy.url, status: "waiting", after: 10, close: true },
-    { url: "http://127.0.0.1:1", status: "waiting" },
+    { url: gone.url, status: "waiting" },
   ]
   const [{ left }] = await endOf(start("sync-follower.js", { path: file(`${files++}.db`), visits }))
   assert.ok(left < 1_000, `${left} ms`)
