@@ -20,6 +20,14 @@ export interface Lines {
   readonly removed: number
 }
 
+/** An aggregate as a reader of many sees it first. */
+export interface Listed {
+  readonly aggregateID: string
+  readonly seq: number
+  /** The seq of its tombstone; -1: it has none. */
+  readonly removed: number
+}
+
 /** Rows of a page; a page has at most about 1 MiB of data beside that. */
 const PAGE_ROWS = 1_000
 
@@ -32,10 +40,29 @@ const LISTED = 1_000
  * since it may have been there before the removal. Each part is read in a snapshot of its own, when it is asked for.
  */
 export function* lines(context: ReadContext, { after, only }: Lacking): Generator<Lines, void> {
-  for (const { aggregateID, seq, removed } of listed(context, only)) {
-    const held = after(aggregateID)
-    if (seq < 0 || (held !== undefined && held >= seq && removed < held)) continue
-    yield* linesOf(context, aggregateID, held ?? -1, seq)
+  for (const listed of only === undefined ? created(context) : named(context, only)) {
+    const held = after(listed.aggregateID)
+    if (hasNews(listed, held)) yield* linesOf(context, listed.aggregateID, held ?? -1, listed.seq)
+  }
+}
+
+/** Whether there may be something to tell a reader who holds an aggregate through a seq, or knows nothing of it. */
+export function hasNews({ seq, removed }: Listed, held: number | undefined): boolean {
+  return seq >= 0 && (held === undefined || held < seq || removed >= held)
+}
+
+/** The aggregates in the order of their creation, a page at a time. */
+export function* createdPages({ handle, transactions }: ReadContext): Generator<Listed[], void> {
+  for (let key = 0; ;) {
+    transactions.assertOpen()
+    const flat = native.created(handle, key, LISTED)
+    if (flat.length === 0) return
+    const page: Listed[] = []
+    for (let at = 0; at < flat.length; at += 4) {
+      page.push({ aggregateID: flat[at + 1] as string, seq: flat[at + 2] as number, removed: flat[at + 3] as number })
+    }
+    key = flat.at(-4) as number
+    yield page
   }
 }
 
@@ -48,6 +75,7 @@ function* linesOf(
 ): Generator<Lines, void> {
   let last = after
   let told = -1
+  let any = false
   for (let done = false; !done;) {
     transactions.assertOpen()
     const [text, reached, isLast, events, gaps, removed] = native.logText(handle, aggregateID, last, through, PAGE_ROWS)
@@ -56,39 +84,24 @@ function* linesOf(
     // One that came while this is read stands before everything that is left.
     const isNew = removed !== null && removed > told
     told = Math.max(told, removed ?? -1)
+    any ||= events > 0 || gaps > 0 || isNew
+    // It was asked for because it might have had a tombstone.
+    if (done && !any) return
     const synced = { kind: "synced", aggregateID, seq: Math.max(last, through) }
     const bytes = done ? Buffer.concat([text, Buffer.from(`${JSON.stringify(synced)}\n`)]) : text
     yield { aggregateID, bytes, events, gaps, removed: isNew ? 1 : 0 }
   }
 }
 
-interface ListedAggregate {
-  readonly aggregateID: string
-  readonly seq: number
-  /** The seq of its tombstone; -1: it has none. */
-  readonly removed: number
+function* created(context: ReadContext): Generator<Listed, void> {
+  for (const page of createdPages(context)) yield* page
 }
 
-function* listed(
-  { handle, transactions }: ReadContext,
-  only: Iterable<string> | undefined,
-): Generator<ListedAggregate> {
-  if (only !== undefined) {
-    // Whether there is a tombstone shows when it is read.
-    for (const aggregateID of only) {
-      transactions.assertOpen()
-      const seq = native.sequence(handle, aggregateID)
-      yield { aggregateID, seq, removed: seq }
-    }
-    return
-  }
-  for (let key = 0; ;) {
+/** Whether one of these has a tombstone shows when it is read. */
+function* named({ handle, transactions }: ReadContext, only: Iterable<string>): Generator<Listed, void> {
+  for (const aggregateID of only) {
     transactions.assertOpen()
-    const flat = native.created(handle, key, LISTED)
-    if (flat.length === 0) return
-    for (let at = 0; at < flat.length; at += 4) {
-      yield { aggregateID: flat[at + 1] as string, seq: flat[at + 2] as number, removed: flat[at + 3] as number }
-    }
-    key = flat.at(-4) as number
+    const seq = native.sequence(handle, aggregateID)
+    yield { aggregateID, seq, removed: seq }
   }
 }

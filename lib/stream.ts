@@ -48,7 +48,8 @@ export function stream(context: StreamContext, options?: StreamOptions): AsyncIt
   return new Stream(context, wants, checkCapacity(capacity), checkSignal(signal))
 }
 
-interface Capacity {
+/** @internal The same, decided. */
+export interface Capacity {
   readonly events: number
   readonly bytes: number
 }
@@ -231,7 +232,8 @@ function checkIterable<T>(name: string, value: Iterable<T>): Iterable<T> {
   throw invalidArgument(`stream: ${name} must be an iterable, not ${show(value)}`)
 }
 
-function checkCapacity(capacity: StreamCapacity | undefined): Capacity {
+/** @internal */
+export function checkCapacity(capacity: StreamCapacity | undefined): Capacity {
   const { events = DEFAULT_EVENTS, bytes = DEFAULT_BYTES } = checkOptions("capacity", capacity, ["events", "bytes"])
   return { events: checkInteger("capacity.events", events, 1), bytes: checkInteger("capacity.bytes", bytes, 1) }
 }

@@ -1,0 +1,58 @@
+import type { Context } from "hono"
+import { checkInteger, checkOwner } from "../argument"
+import { SyncError, invalidArgument, show } from "../errors"
+import type { ReplayAsyncOptions, ReplayInput } from "../replay"
+import type { Store } from "../store"
+import { answerJson } from "./answer"
+import { formatOf, parseObject, readBody } from "./body"
+
+interface Incoming {
+  readonly input: ReplayInput
+  readonly owner: unknown
+  readonly epoch: unknown
+}
+
+/** `POST /sync/replay`: applies what was recorded elsewhere, in one transaction, and tells listeners and followers of it. */
+export async function answerReplay<Tx>({ req }: Context, store: Store<Tx>, maxBodyBytes: number): Promise<Response> {
+  const format = formatOf(req.raw, ["json", "ndjson"])
+  const body = await readBody(req.raw, maxBodyBytes)
+  const { input, owner, epoch } = format === "json" ? fromJson(body) : fromLines(body, req)
+  const options: ReplayAsyncOptions = { publish: true, signal: req.raw.signal }
+  const checkedOwner = checkOwner("owner", owner)
+  if (checkedOwner !== null) options.owner = checkedOwner
+  if (epoch !== undefined && epoch !== null) options.epoch = checkInteger("epoch", epoch, 0)
+  const results = (await store.replayAllAsync(input, options)).map(({ aggregateID, applied, duplicate, seq }) => ({
+    aggregateID,
+    applied,
+    duplicate,
+    seq,
+  }))
+  const [first] = results
+  if (first === undefined) throw nothing()
+  return answerJson({ sessionID: first.aggregateID, ...first, results })
+}
+
+/** Log items, a line each: as bytes, which nobody has to parse here. */
+function fromLines(body: Buffer, req: Context["req"]): Incoming {
+  if (body.length === 0) throw nothing()
+  const epoch = req.query("epoch")
+  if (epoch !== undefined && !/^\d{1,16}$/.test(epoch)) {
+    throw invalidArgument(`epoch must be an integer, not ${show(epoch)}`)
+  }
+  return { input: body, owner: req.query("owner"), epoch: epoch === undefined ? undefined : Number(epoch) }
+}
+
+function fromJson(body: Buffer): Incoming {
+  const { events, owner, epoch } = parseObject(body)
+  if (!Array.isArray(events)) {
+    throw new SyncError("ERR_INVALID_EVENT", `events must be an array, not ${show(events)}`, { field: "events" })
+  }
+  if (events.length === 0) throw nothing()
+  return { input: events, owner, epoch }
+}
+
+function nothing(): SyncError {
+  return new SyncError("ERR_INVALID_EVENT", "There is nothing to replay: not one event, gap or removal", {
+    field: "events",
+  })
+}

@@ -1,0 +1,99 @@
+import { setImmediate as nextTurn } from "node:timers/promises"
+import type { WriteContext } from "../context"
+import type { SyncError } from "../errors"
+import { native } from "../native"
+import type { Capacity } from "../stream"
+import type { Waiter } from "../watch"
+import { Follower, type Wants } from "./follower"
+import { framesOf, message } from "./frame"
+
+/** Events read at once. */
+const ROWS = 256
+
+/** Erasures looked for at once. */
+const ERASURES = 1_000
+
+/**
+ * The end of the log, read and encoded once for all who follow it, from the first of them to the last. It is what is
+ * committed that is read here, by whomever, and not what the store publishes: so no conversion delays or drops anything, no
+ * listener can have changed an event, and what is erased is told before what comes after it.
+ */
+export class Tail {
+  readonly #followers = new Set<Follower>()
+  #stop = new AbortController()
+  /** Through here the followers have been given all events, and were told of all erasures. */
+  #position = 0
+  #erasures = 0
+
+  constructor(
+    private readonly store: WriteContext,
+    /** Milliseconds. */
+    private readonly heartbeat: number,
+  ) {}
+
+  /** What is committed from the call on, and perhaps some of what was committed just before it. */
+  follow(wants: Wants, capacity: Capacity, overflows: (error: SyncError) => void): Follower {
+    if (this.#followers.size === 0) this.#begin()
+    const follower: Follower = new Follower(wants, capacity, this.heartbeat, overflows, () => {
+      this.#followers.delete(follower)
+      if (this.#followers.size === 0) this.#stop.abort()
+    })
+    this.#followers.add(follower)
+    return follower
+  }
+
+  #begin(): void {
+    // Registered before anything is read: what is committed from here on ends the wait.
+    const waiter = this.store.watch.waiter()
+    try {
+      this.#position = native.lastPosition(this.store.handle)
+      this.#erasures = this.#position
+    } catch (error) {
+      waiter.release()
+      throw error
+    }
+    this.#stop = new AbortController()
+    void this.#run(waiter, this.#stop.signal)
+  }
+
+  async #run(waiter: Waiter, stopped: AbortSignal): Promise<void> {
+    const { watch, transactions } = this.store
+    try {
+      while (!transactions.closed) {
+        await watch.settled(stopped)
+        if (stopped.aborted) return
+        if (transactions.closed) break
+        waiter.reset()
+        if (this.#look()) await waiter.next(stopped)
+        else await nextTurn()
+        if (stopped.aborted) return
+      }
+      this.#end()
+    } catch (error) {
+      this.#end({ error })
+    } finally {
+      waiter.release()
+    }
+  }
+
+  /** Hands over the next page of what was committed. Answers whether that was all. */
+  #look(): boolean {
+    const { handle } = this.store
+    const [page, through, done] = native.committed(handle, this.#position, ROWS)
+    const [erasedThrough, ...erased] = native.erased(handle, this.#erasures, ERASURES)
+    // Before the events: who holds what was erased must not go on behind it as if nothing had happened.
+    for (let at = 0; at < erased.length; at += 2) {
+      const aggregateID = erased[at] as string
+      const told = message("erased", { aggregateID, seq: erased[at + 1] })
+      for (const follower of this.#followers) follower.giveErased(aggregateID, told)
+    }
+    for (const frame of framesOf(page)) for (const follower of this.#followers) follower.give(frame)
+    this.#position = through
+    this.#erasures = erasedThrough
+    return done && erased.length < 2 * ERASURES
+  }
+
+  #end(failure?: { readonly error: unknown }): void {
+    for (const follower of this.#followers) follower.end(failure)
+  }
+}
