@@ -23,7 +23,8 @@ describe("TypeScript imports go one way", () => {
     "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
     "lines compression settings store index drizzle foreign json-schema projection sync-event",
     "http/status http/answer http/authorize http/body http/accept http/history http/incoming http/ownership",
-    "http/frame http/follower http/tail http/resume http/live http/openapi http/routes http",
+    "http/frame http/follower http/tail http/resume http/live http/openapi http/routes",
+    "http/backoff http/remote http/batches http/dialect http/inbox http/apply http/connection http/follow http/positions http",
     "cli/text cli/progress cli/output cli/interrupt cli/database cli/failure cli/command",
     "cli/look cli/log cli/mend cli/own cli/completion cli/program cli/main",
   ].flatMap((line) => line.split(" "))

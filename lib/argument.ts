@@ -83,6 +83,14 @@ export function checkAggregateID(value: unknown): string {
   return checkName("aggregateID", value, MAX_AGGREGATE_ID_BYTES)
 }
 
+/** Any iterable but a string, which is one of characters. */
+export function checkAggregateIDs(name: string, value: Iterable<string>): Set<string> {
+  if (typeof value !== "string" && typeof value?.[Symbol.iterator] === "function") {
+    return new Set([...value].map(checkAggregateID))
+  }
+  throw invalidArgument(`${name} must be an iterable of aggregate ids, not ${show(value)}`)
+}
+
 export function checkOwner(name: string, value: unknown): string | null {
   return value === undefined || value === null ? null : checkName(name, value, MAX_OWNER_BYTES)
 }

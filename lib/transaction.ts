@@ -48,6 +48,7 @@ export class Transactions implements TransactionGate {
   #projecting: string | null = null
   #checking = false
   #closed = false
+  readonly #closing = new Set<() => void>()
 
   constructor(
     readonly handle: Handle,
@@ -223,9 +224,16 @@ export class Transactions implements TransactionGate {
     }
   }
 
+  /** Calls back when the store is closed. Answers the undo. */
+  onClose(call: () => void): () => void {
+    this.#closing.add(call)
+    return () => void this.#closing.delete(call)
+  }
+
   close(): void {
     this.#closed = true
     this.pending.length = 0
+    for (const call of this.#closing) call()
   }
 
   #committedRoot(): void {

@@ -1,0 +1,164 @@
+import { SyncError, show } from "../errors"
+import type { ReplayAsyncOptions, ReplayResult } from "../replay"
+import type { Store } from "../store"
+import { Backoff, type BackoffOptions } from "./backoff"
+import type { Lack, Told } from "./inbox"
+import { protocolError } from "./remote"
+
+/** Hears why an aggregate stays behind. */
+export type ReportParked = (error: unknown, aggregateID: string) => void
+
+/**
+ * Applies what a server sends, batch by batch. An aggregate whose item cannot be applied is parked: that is reported once,
+ * what comes of it later is left out, and the others go on. What concerns all aggregates is thrown.
+ */
+export class Applier {
+  /** Events and removals that were new, so far. */
+  applied = 0
+  /** Nothing more of these is applied, until their history is asked for again. */
+  readonly #parked = new Set<string>()
+  /** Of those whose history does not have what is missing: when it is asked for again. */
+  readonly #gaps = new Map<string, { readonly backoff: Backoff; due: number; error: SyncError }>()
+  /** What was reported last of each aggregate that is not well. */
+  readonly #reported = new Map<string, string>()
+
+  constructor(
+    private readonly store: Pick<Store, "replayAllAsync" | "sequence">,
+    private readonly options: ReplayAsyncOptions,
+    private readonly backoff: BackoffOptions | undefined,
+    private readonly report: ReportParked,
+  ) {}
+
+  /** A piece of a history, in which each aggregate's lines follow one another. */
+  async history(lines: Uint8Array | string): Promise<void> {
+    const input = this.#parked.size === 0 ? lines : this.#afterParked(lines)
+    for (const result of await this.#replay(input)) this.#judge(result)
+  }
+
+  /** What came as it was recorded. Answers of which aggregates something before it is missing. */
+  async live(told: readonly Told[]): Promise<Map<string, Lack>> {
+    const lacking = new Map<string, Lack>()
+    const wanted = this.#parked.size === 0 ? told : told.filter((one) => !this.#isLeftOut(one, lacking))
+    for (const result of await this.#replay(wanted.map(({ text }) => text).join("\n"))) {
+      const { aggregateID, error } = result
+      if (error instanceof SyncError && error.code === "ERR_SEQUENCE_MISMATCH" && !this.#parked.has(aggregateID)) {
+        lacking.set(aggregateID, { seq: Number(error.got), error })
+      } else this.#judge(result)
+    }
+    return lacking
+  }
+
+  /** The histories of these aggregates, or of all, are about to be asked for: what was wrong may be so no more. */
+  retry(aggregateIDs?: Iterable<string>): void {
+    if (aggregateIDs === undefined) this.#parked.clear()
+    else for (const aggregateID of aggregateIDs) this.#parked.delete(aggregateID)
+  }
+
+  /** They have been applied: who still lacks what was told of is parked. */
+  settle(lacking: ReadonlyMap<string, Lack>): void {
+    for (const [aggregateID, { seq, error }] of lacking) {
+      if (this.#parked.has(aggregateID)) continue
+      if (error === undefined || this.store.sequence(aggregateID) >= seq) {
+        this.#gaps.delete(aggregateID)
+        continue
+      }
+      const { backoff } = this.#gaps.get(aggregateID) ?? { backoff: new Backoff(this.backoff) }
+      this.#gaps.set(aggregateID, { backoff, due: performance.now() + backoff.next(), error })
+      this.#park(aggregateID, error)
+    }
+  }
+
+  async #replay(input: Uint8Array | string): Promise<ReplayResult[]> {
+    for (let rest = input; rest.length > 0;) {
+      try {
+        return await this.store.replayAllAsync(rest, this.options)
+      } catch (error) {
+        rest = this.#withoutInvalid(rest, error)
+      }
+    }
+    return []
+  }
+
+  #judge({ aggregateID, applied, error, index }: ReplayResult): void {
+    this.applied += applied
+    if (this.#parked.has(aggregateID)) return
+    if (index === undefined) this.#reported.delete(aggregateID)
+    else this.#park(aggregateID, error)
+  }
+
+  #park(aggregateID: string, error: unknown): void {
+    this.#parked.add(aggregateID)
+    const what = identity(error)
+    if (this.#reported.get(aggregateID) === what) return
+    this.#reported.set(aggregateID, what)
+    this.report(error, aggregateID)
+  }
+
+  /** One item that has no shape, or is too large, refuses its whole batch: that is a matter of its aggregate, too. */
+  #withoutInvalid(input: Uint8Array | string, error: unknown): string {
+    if (!(error instanceof SyncError) || error.index === undefined || !OF_ITEMS.has(error.code)) throw error
+    const lines = linesOf(input)
+    const line = lines[error.index] ?? ""
+    const { aggregateID } = namesIn(line)
+    if (aggregateID === undefined) throw protocolError(`The server sent what is no log item: ${show(line)}`, error)
+    this.#park(aggregateID, error)
+    const before = lines.slice(0, error.index)
+    return [...before, ...lines.slice(error.index + 1).filter((one) => namesIn(one).aggregateID !== aggregateID)].join(
+      "\n",
+    )
+  }
+
+  /** Without what a parked aggregate's part goes on with, at the beginning. */
+  #afterParked(input: Uint8Array | string): Uint8Array | string {
+    const text = typeof input === "string" ? input : Buffer.from(input.buffer, input.byteOffset, input.byteLength)
+    let from = 0
+    while (from < text.length) {
+      const end = text.indexOf("\n", from) + 1 || text.length
+      const line = typeof text === "string" ? text.slice(from, end) : text.toString("utf8", from, end)
+      const { aggregateID } = namesIn(line)
+      if (aggregateID === undefined || !this.#parked.has(aggregateID)) break
+      from = end
+    }
+    return text.slice(from)
+  }
+
+  #isLeftOut({ text, aggregateID }: Told, lacking: Map<string, Lack>): boolean {
+    const { seq, ...names } = namesIn(text)
+    const id = aggregateID ?? names.aggregateID
+    if (id === undefined || !this.#parked.has(id)) return false
+    const gap = this.#gaps.get(id)
+    if (gap !== undefined && gap.due <= performance.now()) lacking.set(id, { seq, error: gap.error })
+    return true
+  }
+}
+
+/** What replay throws for a whole batch because of one item. */
+const OF_ITEMS: ReadonlySet<string> = new Set(["ERR_INVALID_EVENT", "ERR_TOO_LARGE"])
+
+/** As replay counts them. */
+function linesOf(input: Uint8Array | string): string[] {
+  const text = typeof input === "string" ? input : new TextDecoder().decode(input)
+  return text.split("\n").filter((line) => line.trim() !== "")
+}
+
+/** Whose item a line is; nobody's where it is no JSON. */
+function namesIn(line: string): { aggregateID: string | undefined; seq: number } {
+  let item
+  try {
+    item = JSON.parse(line) as { event?: unknown } | null
+  } catch {
+    return { aggregateID: undefined, seq: -1 }
+  }
+  const { aggregateID, seq } = Object(item?.event ?? item) as Record<string, unknown>
+  return {
+    aggregateID: typeof aggregateID === "string" ? aggregateID : undefined,
+    seq: typeof seq === "number" ? seq : -1,
+  }
+}
+
+/** The same for the same failure of the same event, whatever came after it. */
+function identity(error: unknown): string {
+  if (!(error instanceof SyncError)) return show(error instanceof Error ? error.message : error)
+  const { code, type, seq, expected, epoch } = error
+  return JSON.stringify([code, type, seq, expected, epoch])
+}
