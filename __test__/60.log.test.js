@@ -278,6 +278,15 @@ describe("rule 20: log", () => {
     assert.equal((await collected(store.log({ aggregateID: "a" }))).length, 6)
   })
 
+  test("rule 20: events that are lost just before a gap are not taken for a part of it", async () => {
+    const store = openNotes(notes())
+    store.replayAll([...history("a", 5), { kind: "gap", aggregateID: "a", after: 4, through: 8 }])
+    store.db.exec("DELETE FROM event WHERE seq = 4")
+    await assert.rejects(collected(store.log({ aggregateID: "a" })), coded("ERR_CORRUPT", /after seq 3 and before 5/))
+    store.replay({ ...history("a", 1)[0], id: "evt_9", seq: 9 })
+    await assert.rejects(collected(store.log({ aggregateID: "a" })), coded("ERR_CORRUPT", /after seq 3 and before 5/))
+  })
+
   test("rule 20: abort ends the iterator without an error, at any point", async () => {
     const store = openNotes(notes())
     store.replayAll(history("a", 5))

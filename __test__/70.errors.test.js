@@ -186,6 +186,10 @@ const cases = {
     { aggregateID: "a", expected: 1, got: 2, index: 1, message: /Sequence mismatch/ },
     () => notes().store.replayAll([written("a", 0), written("a", 2)]),
   ],
+  ERR_INVALID_EXPORT: [
+    { line: 1, expected: 1, got: 2, message: /line 1 has version 2/ },
+    () => notes().store.import(['{"syncline":"export","version":2}\n']),
+  ],
   ERR_BUSY: [
     // Nobody waits for what the same thread holds; what waiting in vain looks like is in 81 and 94.
     { waited: 0, sqliteCode: "SQLITE_BUSY", message: /locked: another connection of this thread.*waited 0 ms/ },

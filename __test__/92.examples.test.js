@@ -1,6 +1,6 @@
 "use strict"
 
-// The example runs as `npm start` runs it, on files of its own.
+// The examples run as their documents say, on files of their own.
 
 const assert = require("node:assert/strict")
 const { spawnSync } = require("node:child_process")
@@ -58,3 +58,36 @@ describe("examples/agent-session", () => {
     assert.match(stderr, /^usage: npm start/)
   })
 })
+
+describe("examples/two-devices", () => {
+  test("kills both devices at random, and finds their tables equal at the end", () => {
+    const { status, stdout, stderr } = start("two-devices", "1000")
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /^written +1000 events; the writer was killed \d+ times, the reader \d+$/m)
+    assert.match(stdout, /^reader .*\blive \d+/m)
+    assert.match(stdout, /^equal +sessions, messages and sequences of both devices; both files verify$/m)
+  })
+
+  test("says how it is used when it does not understand an argument", () => {
+    const { status, stderr } = start("two-devices", "many")
+    assert.equal(status, 2)
+    assert.match(stderr, /^usage: node examples\/two-devices\/dist\/main\.js/)
+  })
+})
+
+describe("examples/existing-server", () => {
+  test("serves its own routes and the store's, in Hono and in Express", () => {
+    const { status, stdout, stderr } = start("existing-server")
+    assert.equal(status, 0, stderr)
+    for (const name of ["Hono", "Express"]) {
+      assert.match(stdout, new RegExp(`^${name} +its own route: The page of the ${name} server$`, "m"))
+      assert.match(stdout, new RegExp(`^${name} +without token: 401$`, "m"))
+      assert.match(stdout, new RegExp(`^${name} +followed: +Written on the ${name} server$`, "m"))
+    }
+  })
+})
+
+function start(name, ...args) {
+  const program = path.resolve(__dirname, "..", "examples", name, "dist", "main.js")
+  return spawnSync(process.execPath, [program, ...args], { encoding: "utf8", timeout: 120_000 })
+}

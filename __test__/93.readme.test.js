@@ -19,7 +19,8 @@ const { dirname, join } = require("node:path")
 const { after, before, describe, test } = require("node:test")
 
 const root = join(__dirname, "..")
-const documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "examples/agent-session/README.md"]
+const documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
+documents.push(...readdirSync(join(root, "examples")).map((name) => `examples/${name}/README.md`))
 documents.push(...readdirSync(join(root, "docs")).map((name) => `docs/${name}`))
 const texts = new Map(documents.map((name) => [name, readFileSync(join(root, name), "utf8")]))
 const snippets = documents.flatMap(snippetsOf)
@@ -27,10 +28,11 @@ let folder
 
 before(() => {
   folder = mkdtempSync(join(tmpdir(), "syncline-readme-"))
-  mkdirSync(join(folder, "node_modules", "@types"), { recursive: true })
+  for (const scope of ["@types", "@hono"]) mkdirSync(join(folder, "node_modules", scope), { recursive: true })
   const link = (target, name) => symlinkSync(target, join(folder, "node_modules", name), "junction")
   link(root, "syncline")
-  for (const name of ["zod", "drizzle-orm", "kysely", "@types/node"]) link(join(root, "node_modules", name), name)
+  for (const name of ["zod", "drizzle-orm", "kysely", "hono", "@hono/node-server", "@types/node"])
+    link(join(root, "node_modules", name), name)
   for (const { name, code } of snippets) {
     // Saved as ESM and as CommonJS: a reader's project may be either.
     for (const extension of ["mts", "cts"]) writeFileSync(join(folder, `${name}.${extension}`), code)

@@ -36,6 +36,10 @@ const questions = [
   "packed-latest",
   "million-open",
   "compacted-export",
+  "export",
+  "import",
+  "sync-catch-up",
+  "sync-fanout",
 ]
 
 const words = process.argv.slice(2)

@@ -91,6 +91,21 @@ export function checkAggregateIDs(name: string, value: Iterable<string>): Set<st
   throw invalidArgument(`${name} must be an iterable of aggregate ids, not ${show(value)}`)
 }
 
+/** Seqs by aggregate id. */
+export type Sequences = { readonly [aggregateID: string]: number } | ReadonlyMap<string, number>
+
+/** One seq an aggregate, from -1: none. `what` names the argument. */
+export function checkSequences(what: string, seqs: Sequences): Map<string, number> {
+  if (typeof seqs !== "object" || seqs === null || Array.isArray(seqs)) {
+    throw invalidArgument(`${what} needs an object or a Map of seqs by aggregate id, not ${show(seqs)}`)
+  }
+  const checked = new Map<string, number>()
+  for (const [id, seq] of seqs instanceof Map ? seqs : Object.entries(seqs)) {
+    checked.set(checkAggregateID(id), checkInteger(`${what}: the seq of aggregate ${show(id)}`, seq, -1))
+  }
+  return checked
+}
+
 export function checkOwner(name: string, value: unknown): string | null {
   return value === undefined || value === null ? null : checkName(name, value, MAX_OWNER_BYTES)
 }

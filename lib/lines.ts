@@ -35,7 +35,7 @@ const PAGE_ROWS = 1_000
 const LISTED = 1_000
 
 /**
- * The log of many aggregates, one after the other, each up to its last seq at the moment when its turn comes. What the
+ * The log of many aggregates, one after the other, each up to its last seq when it was listed, with those next to it. What the
  * reader holds already is left out, aggregates without news altogether; a tombstone exactly where the reader stands is told,
  * since it may have been there before the removal. Each part is read in a snapshot of its own, when it is asked for.
  */
@@ -85,7 +85,7 @@ function* linesOf(
     const isNew = removed !== null && removed > told
     told = Math.max(told, removed ?? -1)
     any ||= events > 0 || gaps > 0 || isNew
-    // It was asked for because it might have had a tombstone.
+    // Whoever stands there already, and was not left behind by a removal, hears nothing, also not that this is the end.
     if (done && !any) return
     const synced = { kind: "synced", aggregateID, seq: Math.max(last, through) }
     const bytes = done ? Buffer.concat([text, Buffer.from(`${JSON.stringify(synced)}\n`)]) : text

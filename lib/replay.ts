@@ -285,13 +285,19 @@ export class Replayer {
 const ITEM_WIDTH = 8
 
 const REPLAY_OPTIONS = ["publish", "owner", "epoch", "unknown"]
-const REPLAY_ALL_OPTIONS = [...REPLAY_OPTIONS, "onError"]
+/** The options of `replayAll`. */
+export const REPLAY_ALL_OPTIONS: readonly string[] = [...REPLAY_OPTIONS, "onError"]
 const REPLAY_ASYNC_OPTIONS = [...REPLAY_ALL_OPTIONS, "signal"]
 
 /** For what is stored already. */
 const STORED: Settings = { publish: false, owner: null, epoch: -1, record: false, park: false }
 
-function replaySettings(call: string, options: ReplayAsyncOptions | undefined, names: readonly string[]): Settings {
+/** Checks them, whichever call takes them. */
+export function replaySettings(
+  call: string,
+  options: ReplayAsyncOptions | undefined,
+  names: readonly string[],
+): Settings {
   const { publish, owner, epoch, unknown, onError } = checkOptions(call, options, names)
   return {
     publish: checkBoolean("publish", publish, false),

@@ -9,6 +9,8 @@ import { Database } from "./database"
 import type { AnyDefinition, EitherDefinition, EphemeralDefinition, InputOf, Lease, Registry } from "./define"
 import { publish } from "./ephemeral"
 import { SyncError, invalidArgument } from "./errors"
+import { exportOf, type Export, type ExportOptions } from "./export"
+import { importFrom, type ImportOptions, type ImportResult } from "./import"
 import { maintain, type MaintainOptions, type MaintainResult } from "./maintain"
 import { log, type LogItem, type LogOptions } from "./log"
 import { native, type Handle } from "./native"
@@ -27,6 +29,7 @@ import { Runner, type RunAsyncOptions, type RunOptions } from "./run"
 import type { Synchronous } from "./schema"
 import { OPEN_OPTIONS, checkSettings, type ConnectionOptions, type OpenOptions } from "./settings"
 import { Skips } from "./skipped"
+import type { ImportSource } from "./source"
 import { stats, type Stats, type StatsOptions } from "./stats"
 import { stream, type StreamOptions } from "./stream"
 import { Transactions } from "./transaction"
@@ -349,6 +352,27 @@ export class Store<Tx = Database> {
    */
   backup(path: string, options?: BackupOptions): Promise<BackupResult> {
     return backup(this.#context, path, options)
+  }
+
+  /**
+   * The log as JSON lines, to iterate over, or to write with its `toFile`: all that is committed when that begins, and of
+   * some aggregates what came later. Nothing is read before, and while a reader pauses it costs no memory. Wrong arguments, and aggregates that the log does
+   * not have: `ERR_INVALID_ARGUMENT`; `ERR_IN_PROJECTOR`.
+   */
+  export(options?: ExportOptions): Export {
+    return exportOf(this.#context, options)
+  }
+
+  /**
+   * Replays an export, or plain events a line: of a file (decompressed where its name ends in `.zst` or `.gz`), or in chunks
+   * of text or bytes, cut anywhere. A batch of lines is a transaction: what was imported stays, whatever comes after, and
+   * importing it again is no harm. A source that was cut is imported up to there, and `complete` is false. What no export
+   * has written, or was changed since: `ERR_INVALID_EXPORT`, with the `line`; else it rejects as `replayAllAsync` does, with
+   * `line` for `index`, and with `ERR_TOO_LARGE` for a line longer than an event may be, `ERR_ABORTED`, `ERR_CLOSED`, and what
+   * `onProgress` or the source throw.
+   */
+  import(source: ImportSource, options?: ImportOptions): Promise<ImportResult> {
+    return importFrom(this.#context, this.#replayer, source, options)
   }
 
   /**

@@ -1,5 +1,5 @@
-import { checkAggregateID, checkInteger, checkOptions, checkSignal } from "./argument"
-import { SyncError, invalidArgument, show } from "./errors"
+import { checkInteger, checkOptions, checkSequences, checkSignal, type Sequences } from "./argument"
+import { SyncError } from "./errors"
 import type { FollowContext } from "./log"
 import { sequences } from "./read"
 import type { Waiter } from "./watch"
@@ -13,7 +13,7 @@ export interface WaitOptions {
 }
 
 /** The seqs to wait for, by aggregate. */
-export type WaitSequences = { readonly [aggregateID: string]: number } | ReadonlyMap<string, number>
+export type WaitSequences = Sequences
 
 /** The longest that a timer can run. */
 const MAX_TIMEOUT = 2 ** 31 - 1
@@ -21,7 +21,8 @@ const MAX_TIMEOUT = 2 ** 31 - 1
 /** Resolves when the database holds at least these seqs, whoever commits them. */
 export async function waitFor(context: FollowContext, seqs: WaitSequences, options?: WaitOptions): Promise<void> {
   context.transactions.assertOpen()
-  const missing = checkSequences(seqs)
+  const missing = new Map<string, Missing>()
+  for (const [id, seq] of checkSequences("waitFor", seqs)) missing.set(id, { seq, held: -1 })
   const { timeout, signal } = checkOptions("waitFor", options, ["timeout", "signal"])
   if (timeout !== undefined) checkInteger("timeout", timeout, 0, MAX_TIMEOUT)
   checkSignal(signal)
@@ -57,20 +58,6 @@ export async function waitFor(context: FollowContext, seqs: WaitSequences, optio
 interface Missing {
   readonly seq: number
   held: number
-}
-
-function checkSequences(seqs: WaitSequences): Map<string, Missing> {
-  if (typeof seqs !== "object" || seqs === null || Array.isArray(seqs)) {
-    throw invalidArgument(`waitFor needs an object or a Map of seqs by aggregate id, not ${show(seqs)}`)
-  }
-  const missing = new Map<string, Missing>()
-  for (const [id, seq] of seqs instanceof Map ? seqs : Object.entries(seqs)) {
-    missing.set(checkAggregateID(id), {
-      seq: checkInteger(`waitFor: the seq of aggregate ${show(id)}`, seq, -1),
-      held: -1,
-    })
-  }
-  return missing
 }
 
 /** Forgets what is held by now. True: that was all. */

@@ -137,28 +137,39 @@ impl Repeated {
 impl StoredEvent<'_> {
     /// The serialized event: `{id, type, seq, aggregateID, data, created?, metadata?}`.
     pub fn to_json(&self) -> String {
-        let mut json = String::with_capacity(self.data.len() + 160);
+        let mut json = Vec::with_capacity(self.data.len() + 160);
         self.write_json(&mut json);
-        json
+        String::from_utf8(json).expect("it is made of texts")
     }
 
-    /// Appends the same to `json`.
-    pub fn write_json(&self, json: &mut String) {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let (id, type_name, aggregate_id) = (quoted(self.id), quoted(self.type_name), quoted(self.aggregate_id));
-        let (seq, data) = (self.seq, self.data);
-        for part in ["{\"id\":", &id, ",\"type\":", &type_name, ",\"seq\":", &seq.to_string()] {
-            json.push_str(part);
+    /// Appends the same to `json`, in UTF-8.
+    pub fn write_json(&self, json: &mut Vec<u8>) {
+        for (key, text) in [("{\"id\":", self.id), (",\"type\":", self.type_name)] {
+            json.extend_from_slice(key.as_bytes());
+            write_quoted(json, text);
         }
-        for part in [",\"aggregateID\":", &aggregate_id, ",\"data\":", data] {
-            json.push_str(part);
-        }
+        write_integer(json, ",\"seq\":", self.seq);
+        json.extend_from_slice(b",\"aggregateID\":");
+        write_quoted(json, self.aggregate_id);
+        json.extend_from_slice(b",\"data\":");
+        json.extend_from_slice(self.data.as_bytes());
         if let Some(created) = self.created {
-            json.push_str(&format!(",\"created\":{created}"));
+            write_integer(json, ",\"created\":", created);
         }
         if let Some(metadata) = self.metadata {
-            json.push_str(&format!(",\"metadata\":{metadata}"));
+            json.extend_from_slice(b",\"metadata\":");
+            json.extend_from_slice(metadata.as_bytes());
         }
-        json.push('}');
+        json.push(b'}');
     }
+}
+
+/// Appends a text as a JSON string.
+pub fn write_quoted(json: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(json, text).expect("memory takes what is written");
+}
+
+fn write_integer(json: &mut Vec<u8>, key: &str, integer: i64) {
+    json.extend_from_slice(key.as_bytes());
+    serde_json::to_writer(json, &integer).expect("memory takes what is written");
 }

@@ -71,6 +71,9 @@ pub fn read_log(
     let range = Range { after, before: Some(through + 1), limit, descending: false };
     history::by_seq(connection, known, (aggregate_id, sequence.key), range, &mut |event| {
         while let Some(found) = gap.filter(|(_, through)| *through < event.seq) {
+            if found.0 > last {
+                return Err(unexplained(last, found.0 + 1));
+            }
             last = found.1;
             page.gaps.push(found);
             gap = next_gap(&mut gaps)?;
@@ -83,6 +86,9 @@ pub fn read_log(
     })?;
     if count == 0 || last >= through {
         while let Some(found) = gap {
+            if found.0 > last {
+                return Err(unexplained(last, found.0 + 1));
+            }
             last = found.1;
             page.gaps.push(found);
             gap = next_gap(&mut gaps)?;

@@ -10,7 +10,14 @@ import {
   type BackupResult,
   type CompactKey,
   type Event,
+  type Export,
+  type ExportOptions,
+  type ExportTotals,
   type Finding,
+  type ImportOptions,
+  type ImportProgress,
+  type ImportResult,
+  type ImportSource,
   type JobOptions,
   type LargestEvent,
   type MaintainOptions,
@@ -18,10 +25,12 @@ import {
   type MaintainResult,
   type OpenOptions,
   type PackingOptions,
+  type ParkedAggregate,
   type ReplayAllOptions,
   type ReplayOptions,
   type ReplayResult,
   type ReprojectResult,
+  type Sequences,
   type Share,
   type Stats,
   type StatsOptions,
@@ -152,3 +161,27 @@ export type AdoptedIs = Expect<Equal<typeof older.adopted, Adopted | undefined>>
 export const found: readonly AdoptionFinding[] | undefined = older.adopted?.findings
 // @ts-expect-error: it may not be there
 export const events: number = older.adopted.events
+
+// An export is iterated or written; an import takes what gives text or bytes.
+const exported = store.export({ aggregates: new Set(["a"]), after: store.sequences(), signal } satisfies ExportOptions)
+const totals = exported.toFile("a.jsonl.zst")
+const imported = store.import(exported, { onError: "park", unknown: "record", signal } satisfies ImportOptions)
+export type Exports = [
+  Expect<Equal<typeof exported, Export>>,
+  Expect<Equal<typeof totals, Promise<ExportTotals>>>,
+  Expect<Equal<typeof imported, Promise<ImportResult>>>,
+  Expect<Equal<ImportResult["complete"], boolean | undefined>>,
+  Expect<Equal<ImportResult["parked"], ParkedAggregate[]>>,
+]
+export const text: AsyncIterable<string> = exported
+export const seqs: Sequences[] = [{ a: 1 }, new Map([["a", 1]])]
+export const sources: ImportSource[] = ["a.jsonl", new Uint8Array(3), ["text", new Uint8Array(3)], exported]
+const sums: [ExportTotals[], ImportProgress[]] = [[], []]
+store.export({ after: { a: 5 }, onProgress: (sum) => sums[0].push(sum) })
+void store.import("a.jsonl", { onProgress: (sum) => sums[1].push(sum) })
+// @ts-expect-error: seqs by aggregate
+store.export({ after: 5 })
+// @ts-expect-error: an import needs a source
+void store.import()
+// @ts-expect-error: objects are for replayAll
+void store.import([{ kind: "synced", aggregateID: "a", seq: 1 }])

@@ -26,9 +26,9 @@ export function acceptedEncoding(context: Context): Encoding | undefined {
     default: "identity",
     match: (offers) => {
       const named = (name: string) => offers.find((offer) => offer.type.toLowerCase() === name)?.q
-      const any = named("*") ?? 0
-      const zstd = named("zstd") ?? any
-      const gzip = named("gzip") ?? any
+      const zstd = named("zstd") ?? 0
+      // Who takes anything can at least do what everybody can.
+      const gzip = named("gzip") ?? named("*") ?? 0
       const best = Math.max(zstd, gzip)
       if (best === 0 || best < (named("identity") ?? 0)) return "identity"
       return zstd === best ? "zstd" : "gzip"

@@ -78,8 +78,8 @@ async function* messages(
       await watch.settled(signal)
       if (signal.aborted || transactions.closed) return
       const { bytes, done, swept } = missed.next()
-      // In the turn in which the end was reached: nothing can have been committed in between that both tell, or neither.
-      if (done) follower = tail.follow(wanting(asked, missed.reached), capacity, breakOff)
+      // In the same turn: what is told by others has not gone past what was read.
+      if (done) follower = tail.follow(missed.position, wanting(asked, missed.reached), capacity, breakOff)
       if (swept) yield message("sweep", {})
       else if (bytes.length > 0) yield Buffer.concat(bytes)
       if (!done) await nextTurn()
@@ -109,13 +109,13 @@ function wanting({ aggregates, types, of }: Asked, after: number): Wants {
     return {
       aggregate,
       event: (frame) => frame.position > after && wanted(frame),
-      encode: ({ byPosition }) => byPosition,
+      encode: (frame) => frame.byPosition,
     }
   }
   return {
     aggregate,
     event: (frame) => frame.seq > after && wanted(frame),
-    encode: ({ seq, data }) => Buffer.concat([Buffer.from(`id: ${seq}\n`), data]),
+    encode: (frame) => frame.bySeq,
   }
 }
 

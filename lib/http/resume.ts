@@ -18,6 +18,8 @@ export interface Catchup {
   readonly next: () => Missed
   /** The id of the last event that has been given; at the end, of the last that there was. */
   readonly reached: number
+  /** At the end: what was committed through here has been given, so that the tail is to begin here. */
+  readonly position: number
 }
 
 /** Events read at once. */
@@ -34,6 +36,10 @@ const SWEPT: Missed = { bytes: [], done: true, swept: true }
 /** Nothing: a follower that wants what is new. */
 export class FromNow implements Catchup {
   reached = 0
+
+  get position(): number {
+    return this.reached
+  }
 
   constructor(private readonly store: WriteContext) {}
 
@@ -56,6 +62,10 @@ export class AfterPosition implements Catchup {
     public reached: number,
   ) {
     this.#erasures = reached
+  }
+
+  get position(): number {
+    return this.reached
   }
 
   next(): Missed {
@@ -93,12 +103,22 @@ export class AfterPosition implements Catchup {
     if (met === undefined && this.#met.size >= REMEMBERED) this.#met.clear()
     this.#met.set(aggregateID, seq)
     if (met !== undefined) return seq === met + 1
-    return seq === 0 || eventCount(native.get(this.store.handle, aggregateID, seq - 1)) > 0
+    return seq === 0 || this.#has(aggregateID, seq - 1)
+  }
+
+  /** As an event, or as the last one that a removal took: one that was later than what has been given would be a sweep. */
+  #has(aggregateID: string, seq: number): boolean {
+    const { handle } = this.store
+    if (eventCount(native.get(handle, aggregateID, seq)) > 0) return true
+    const [, , removed] = native.logPage(handle, aggregateID, seq, seq, 1)
+    return removed?.[0] === seq
   }
 }
 
 /** What one aggregate's log holds after a seq. */
 export class AfterSeq implements Catchup {
+  position = 0
+
   constructor(
     private readonly store: WriteContext,
     private readonly wants: Wants,
@@ -109,6 +129,8 @@ export class AfterSeq implements Catchup {
 
   next(): Missed {
     const { handle } = this.store
+    // Before the log: others may commit between two reads, and that must not be missing in both.
+    this.position = native.lastPosition(handle)
     const last = native.sequence(handle, this.aggregateID)
     const [page, gaps, removed, done] = native.logPage(handle, this.aggregateID, this.reached, last, ROWS)
     if (this.reached > last || gaps.length > 0 || removed !== null) {

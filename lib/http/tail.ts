@@ -31,9 +31,12 @@ export class Tail {
     private readonly heartbeat: number,
   ) {}
 
-  /** What is committed from the call on, and perhaps some of what was committed just before it. */
-  follow(wants: Wants, capacity: Capacity, overflows: (error: SyncError) => void): Follower {
-    if (this.#followers.size === 0) this.#begin()
+  /**
+   * What is committed after a position, which was the last one at some time in this turn of the event loop; and, where others
+   * follow already, perhaps some of what was committed before it.
+   */
+  follow(position: number, wants: Wants, capacity: Capacity, overflows: (error: SyncError) => void): Follower {
+    if (this.#followers.size === 0) this.#begin(position)
     const follower: Follower = new Follower(wants, capacity, this.heartbeat, overflows, () => {
       this.#followers.delete(follower)
       if (this.#followers.size === 0) this.#stop.abort()
@@ -42,16 +45,10 @@ export class Tail {
     return follower
   }
 
-  #begin(): void {
-    // Registered before anything is read: what is committed from here on ends the wait.
+  #begin(position: number): void {
     const waiter = this.store.watch.waiter()
-    try {
-      this.#position = native.lastPosition(this.store.handle)
-      this.#erasures = this.#position
-    } catch (error) {
-      waiter.release()
-      throw error
-    }
+    this.#position = position
+    this.#erasures = position
     this.#stop = new AbortController()
     void this.#run(waiter, this.#stop.signal)
   }

@@ -119,7 +119,7 @@ pub fn log_text(
     let page = handle.read_text(&aggregate_id, (after as i64, through as i64), limit as usize).or_throw(env)?;
     let maker = Maker::new(env);
     Ok(maker.array(&[
-        maker.bytes(page.lines.as_bytes()),
+        maker.bytes(&page.lines),
         maker.integer(page.last),
         maker.boolean(page.done),
         maker.integer(page.events.into()),

@@ -205,8 +205,7 @@ pub fn create_function(
     let mut flags = FunctionFlags::SQLITE_UTF8;
     flags.set(FunctionFlags::SQLITE_DETERMINISTIC, options.deterministic);
     flags.set(FunctionFlags::SQLITE_DIRECTONLY, options.direct_only);
-    let callback =
-        Callback { env: env.raw(), function: to_reference(&called)?, safe_integers: options.safe_integers };
+    let callback = Callback { env: env.raw(), function: to_reference(&called)?, safe_integers: options.safe_integers };
     handle.create_function(&name, options.arguments, flags, move |values| callback.call(values)).or_throw(env)
 }
 

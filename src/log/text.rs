@@ -4,14 +4,14 @@
 use super::{LogPage, read_log};
 use crate::connection::Connection;
 use crate::error::Result;
-use crate::event::StoredEvent;
+use crate::event::{StoredEvent, write_quoted};
 use crate::known::Known;
 
 /// A page of an aggregate's log, `after < seq <= through`, as text.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct TextPage {
-    /// Log items as JSON, each with a line feed after it.
-    pub lines: String,
+    /// Log items as JSON in UTF-8, each with a line feed after it.
+    pub lines: Vec<u8>,
     /// The last seq that the page tells of; that which was asked after where it tells of nothing.
     pub last: i64,
     /// The page reaches the end that was asked for.
@@ -50,43 +50,47 @@ pub fn read_text(
         events: events.ends.len() as u32,
         gaps: log.gaps.len() as u32,
         removed: log.removed.as_ref().map(|(seq, _)| *seq),
-        lines: joined(&quoted(aggregate_id), events, &log),
+        lines: joined(aggregate_id, events, &log),
     })
 }
 
 /// The lines of events, with the seq of each and where it ends.
 #[derive(Default)]
 struct Lines {
-    text: String,
+    text: Vec<u8>,
     ends: Vec<(i64, usize)>,
 }
 
 impl Lines {
     fn push(&mut self, event: &StoredEvent<'_>) {
         let start = self.text.len();
-        self.text.push_str("{\"kind\":\"event\",\"event\":");
+        self.text.extend_from_slice(b"{\"kind\":\"event\",\"event\":");
         event.write_json(&mut self.text);
-        self.text.push('}');
-        keep_one_line(&mut self.text, start);
-        self.text.push('\n');
+        self.text.push(b'}');
+        keep_one_line(&mut self.text[start..]);
+        self.text.push(b'\n');
         self.ends.push((event.seq, self.text.len()));
     }
 }
 
 /// In the order of their seqs; what was removed lies before everything else.
-fn joined(aggregate_id: &str, events: Lines, log: &LogPage) -> String {
+fn joined(aggregate_id: &str, events: Lines, log: &LogPage) -> Vec<u8> {
     if log.removed.is_none() && log.gaps.is_empty() {
         return events.text;
     }
-    let mut lines = String::with_capacity(events.text.len() + 256);
+    let mut aggregate = b",\"aggregateID\":".to_vec();
+    write_quoted(&mut aggregate, aggregate_id);
+    let mut lines = Vec::with_capacity(events.text.len() + 256);
     if let Some((seq, event)) = &log.removed {
-        lines.push_str(&format!("{{\"kind\":\"removed\",\"aggregateID\":{aggregate_id},\"seq\":{seq}"));
+        lines.extend_from_slice(b"{\"kind\":\"removed\"");
+        lines.extend_from_slice(&aggregate);
+        lines.extend_from_slice(format!(",\"seq\":{seq}").as_bytes());
         if let Some(json) = event {
             let start = lines.len();
-            lines.push_str(&format!(",\"event\":{json}"));
-            keep_one_line(&mut lines, start);
+            lines.extend_from_slice(format!(",\"event\":{json}").as_bytes());
+            keep_one_line(&mut lines[start..]);
         }
-        lines.push_str("}\n");
+        lines.extend_from_slice(b"}\n");
     }
     let (mut from, mut at) = (0, 0);
     for (after, through) in &log.gaps {
@@ -94,24 +98,19 @@ fn joined(aggregate_id: &str, events: Lines, log: &LogPage) -> String {
             at += 1;
         }
         let to = at.checked_sub(1).map_or(0, |last| events.ends[last].1);
-        lines.push_str(&events.text[from..to]);
-        lines.push_str(&format!(
-            "{{\"kind\":\"gap\",\"aggregateID\":{aggregate_id},\"after\":{after},\"through\":{through}}}\n"
-        ));
+        lines.extend_from_slice(&events.text[from..to]);
+        lines.extend_from_slice(b"{\"kind\":\"gap\"");
+        lines.extend_from_slice(&aggregate);
+        lines.extend_from_slice(format!(",\"after\":{after},\"through\":{through}}}\n").as_bytes());
         from = to;
     }
-    lines.push_str(&events.text[from..]);
+    lines.extend_from_slice(&events.text[from..]);
     lines
 }
 
 /// Syncline writes payloads in one line. In what somebody else wrote, a line feed can only be space between two tokens.
-fn keep_one_line(text: &mut String, start: usize) {
-    if text.as_bytes()[start..].contains(&b'\n') {
-        let line = text[start..].replace('\n', " ");
-        text.replace_range(start.., &line);
+fn keep_one_line(text: &mut [u8]) {
+    if text.contains(&b'\n') {
+        text.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
     }
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }

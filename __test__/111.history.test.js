@@ -1,0 +1,387 @@
+"use strict"
+
+// POST /sync/history: what is newer than what a reader holds, as log items and as an array of events.
+
+const assert = require("node:assert/strict")
+const { once } = require("node:events")
+const http = require("node:http")
+const { describe, test } = require("node:test")
+const zlib = require("node:zlib")
+const fzstd = require("fzstd")
+const { z } = require("zod")
+const { createRegistry, define } = require("syncline")
+const { assertError, itemsOf, served, shortened } = require("./serving")
+const { history, notes, openNotes, rows } = require("./stores")
+const { counted } = require("./streaming")
+
+const NDJSON = "application/x-ndjson"
+
+/** The history as log items, shortened. */
+async function itemsFor(call, held, query = "") {
+  const { status, text } = await call("POST", `/sync/history${query}`, { body: held, headers: { accept: NDJSON } })
+  assert.equal(status, 200, text)
+  return shortened(itemsOf(text))
+}
+
+/** The history as an array: its events, shortened, and which aggregates it leaves out. */
+async function arrayFor(call, held, query = "") {
+  const { status, json, text, headers } = await call("POST", `/sync/history${query}`, { body: held })
+  assert.equal(status, 200, text)
+  return {
+    events: json.map((event) => `${event.aggregate_id}${event.seq}`),
+    incomplete: JSON.parse(headers.get("sync-incomplete") ?? "[]"),
+    count: Number(headers.get("sync-incomplete-count") ?? 0),
+  }
+}
+
+/** c before a before b; of b a part is a gap, and of r all but the last event was removed. */
+async function gapped() {
+  const server = await served()
+  const { store, Seen } = server
+  store.replayAll([...history("c", 2), ...history("a", 3), ...history("b", 2)])
+  store.replay({ kind: "gap", aggregateID: "b", after: 1, through: 4 })
+  store.run(Seen, { noteID: "b" })
+  store.replayAll(history("r", 4))
+  store.remove("r", { event: [Seen, { noteID: "r" }] })
+  store.run(Seen, { noteID: "r" })
+  return server
+}
+
+describe("history as log items", () => {
+  test("is whole where nothing is held, aggregate after aggregate in the order of their creation", async () => {
+    const { call } = await gapped()
+    const whole = "c0,c1,synced c 1,a0,a1,a2,synced a 2,b0,b1,gap b 1 4,b5,synced b 5,removed r 4,r5,synced r 5"
+    assert.deepEqual(await itemsFor(call, undefined), whole.split(","))
+    assert.deepEqual(await itemsFor(call, {}), await itemsFor(call, undefined))
+  })
+
+  test("leaves out what is held, and aggregates without news altogether", async () => {
+    const { call } = await gapped()
+    const news = "a1,a2,synced a 2,gap b 3 4,b5,synced b 5"
+    assert.deepEqual(await itemsFor(call, { c: 1, a: 0, b: 3, r: 5 }), news.split(","))
+    assert.deepEqual(await itemsFor(call, { c: 5, a: 2, b: 5, r: 5 }), [])
+    assert.deepEqual(await itemsFor(call, { c: -1, a: 2, b: 5, r: 5 }), ["c0", "c1", "synced c 1"])
+    // Whoever stands exactly at a tombstone may have been there before the removal.
+    assert.deepEqual(await itemsFor(call, { c: 1, a: 2, b: 5, r: 4 }), ["removed r 4", "r5", "synced r 5"])
+  })
+
+  test("of listed aggregates alone, in the order of their creation, unknown ones left out", async () => {
+    const { call } = await gapped()
+    const few = await itemsFor(call, { a: 1, nothing: 3, c: 0, r: 5 }, "?only=listed")
+    assert.deepEqual(few, ["c1", "synced c 1", "a2", "synced a 2"])
+    assert.deepEqual(await itemsFor(call, {}, "?only=listed"), [])
+    // Past a thousand they are picked out of all.
+    const many = Object.fromEntries(counted(2_000).map((n) => [`other ${n}`, -1]))
+    assert.deepEqual(await itemsFor(call, { ...many, a: 1, c: 0, r: 5 }, "?only=listed"), few)
+  })
+
+  test("replayed into an empty store makes the same log", async () => {
+    const { call, store } = await gapped()
+    const { text } = await call("POST", "/sync/history", { headers: { accept: NDJSON } })
+    const copy = openNotes(notes(), { path: ":memory:" })
+    copy.replayAll(text)
+    assert.deepEqual(copy.sequences(), store.sequences())
+    for (const id of ["a", "b", "c", "r"]) {
+      assert.deepEqual(JSON.stringify(copy.read(id)), JSON.stringify(store.read(id)))
+    }
+    // What was removed before its events came was never projected there.
+    const projected = "SELECT * FROM note WHERE id <> 'r' ORDER BY id"
+    assert.deepEqual(rows(copy, projected), rows(store, projected))
+  })
+
+  test("has packed and compacted events as all others, with gaps for what was compacted", async () => {
+    const registry = createRegistry()
+    const schema = z.object({ id: z.string(), part: z.string(), text: z.string() })
+    const Part = define({
+      type: "part",
+      version: 1,
+      aggregate: "id",
+      schema,
+      registry,
+      projector: "none",
+      compactKey: { path: "part" },
+    })
+    const given = { registry, projectors: [] }
+    const { store, call } = await served({ given })
+    store.runAll(counted(6).map((n) => [Part, { id: "a", part: "p", text: `text ${n}` }]))
+    const before = await itemsFor(call)
+    await store.maintain()
+    const after = await itemsFor(call)
+    assert.deepEqual(before, ["a0", "a1", "a2", "a3", "a4", "a5", "synced a 5"])
+    assert.deepEqual(after, ["a0", "gap a 0 4", "a5", "synced a 5"])
+    assert.deepEqual(await arrayFor(call), { events: [], incomplete: ["a"], count: 1 })
+    assert.deepEqual(await arrayFor(call, { a: 4 }), { events: ["a5"], incomplete: [], count: 0 })
+  })
+})
+
+describe("history as an array", () => {
+  test("has events alone, and names in a header the aggregates that need more than events", async () => {
+    const { call } = await gapped()
+    assert.deepEqual(await arrayFor(call, {}), {
+      events: ["c0", "c1", "a0", "a1", "a2"],
+      incomplete: ["b", "r"],
+      count: 2,
+    })
+    assert.deepEqual(await arrayFor(call, { c: 0, b: 4, r: 5 }), {
+      events: ["c1", "a0", "a1", "a2", "b5"],
+      incomplete: [],
+      count: 0,
+    })
+    assert.deepEqual(await arrayFor(call, { c: 1, a: 2, b: 5, r: 5 }), { events: [], incomplete: [], count: 0 })
+    assert.deepEqual(await arrayFor(call, { a: 1, r: -1 }, "?only=listed"), {
+      events: ["a2"],
+      incomplete: ["r"],
+      count: 1,
+    })
+  })
+
+  test("gives of each event id, aggregate, seq, type and data", async () => {
+    const { call, store } = await served()
+    const data = { noteID: 'quo"ted', text: "ünïcödé \n \u2028", nested: { __proto__: null, n: 1e21 } }
+    store.replay({
+      id: "evt",
+      type: "note.seen.1",
+      seq: 0,
+      aggregateID: 'quo"ted',
+      data,
+      created: 5,
+      metadata: { m: 1 },
+    })
+    const { json } = await call("POST", "/sync/history")
+    const [event] = json
+    assert.deepEqual(Object.keys(event), ["id", "aggregate_id", "seq", "type", "data"])
+    assert.deepEqual(
+      { ...event },
+      { id: "evt", aggregate_id: 'quo"ted', seq: 0, type: "note.seen.1", data: JSON.parse(JSON.stringify(data)) },
+    )
+  })
+
+  test("names in headers what fits, in ASCII, and counts the rest", async () => {
+    const { call, store, Seen } = await served()
+    const ids = counted(150).map((n) => `ä\n"${n}`)
+    for (const noteID of ids) {
+      store.run(Seen, { noteID })
+      store.remove(noteID)
+    }
+    const { incomplete, count } = await arrayFor(call, {})
+    assert.deepEqual(incomplete, ids.slice(0, 100))
+    assert.equal(count, 150)
+    const long = counted(3).map((n) => `${n}`.repeat(2_000))
+    for (const noteID of long) {
+      store.run(Seen, { noteID })
+      store.remove(noteID)
+    }
+    const named = await arrayFor(call, Object.fromEntries(long.map((id) => [id, -1])), "?only=listed")
+    assert.deepEqual([named.incomplete, named.count], [long.slice(0, 2), 3])
+  })
+})
+
+describe("what a reader says that it holds", () => {
+  test("may be 5,000 aggregates, or 100,000", async () => {
+    const { call, store, Seen } = await served({ store: { path: ":memory:" } })
+    const known = counted(5_000).map((n) => `note ${n}`)
+    store.runAll(
+      known.flatMap((noteID) => [
+        [Seen, { noteID }],
+        [Seen, { noteID }],
+      ]),
+    )
+    const held = Object.fromEntries(known.map((noteID, n) => [noteID, n % 1_000 === 0 ? 0 : 1]))
+    const news = counted(5).flatMap((n) => [`note ${n * 1_000}1`, `synced note ${n * 1_000} 1`])
+    assert.deepEqual(await itemsFor(call, held), news)
+    assert.deepEqual(await itemsFor(call, held, "?only=listed"), news)
+    assert.deepEqual(
+      (await arrayFor(call, held)).events,
+      news.filter((item) => !item.startsWith("synced")),
+    )
+    const unknown = Object.fromEntries(counted(100_000).map((n) => [`unknown ${n}`, n]))
+    assert.deepEqual(await itemsFor(call, { ...unknown, ...held }), news)
+    assert.deepEqual(await itemsFor(call, { ...unknown, ...held }, "?only=listed"), news)
+  })
+
+  test("may be of any name", async () => {
+    const { call, store, Seen } = await served()
+    const names = ["__proto__", "constructor", "toString", "hasOwnProperty", "1", "", "ü", '"'].filter(Boolean)
+    for (const noteID of names)
+      store.runAll([
+        [Seen, { noteID }],
+        [Seen, { noteID }],
+      ])
+    const body = `{${names.map((name) => `${JSON.stringify(name)}:0`).join(",")}}`
+    const expected = names.flatMap((name) => [`${name}1`, `synced ${name} 1`])
+    assert.deepEqual(await itemsFor(call, body), expected)
+    assert.deepEqual(await itemsFor(call, body, "?only=listed"), expected)
+    assert.deepEqual(await itemsFor(call, '{"__proto__": {"x": 1}}'.replace('{"x": 1}', "1"), "?only=listed"), [])
+  })
+
+  test("is integers from -1, of aggregates that can be", async () => {
+    const { call } = await served()
+    for (const body of [
+      '{"a":-2}',
+      '{"a":1.5}',
+      '{"a":"1"}',
+      '{"a":null}',
+      '{"a":4294967296}',
+      '{"a":1e99}',
+      "[]",
+      "1",
+      "null",
+      '"a"',
+      '{"":1}',
+      '{"\\ud800":1}',
+      "{",
+      '{"__proto__":{}}',
+    ]) {
+      assertError(await call("POST", "/sync/history", { body }), 400, "ERR_INVALID_ARGUMENT")
+    }
+    assertError(await call("POST", "/sync/history", { body: { [`${"a".repeat(8_193)}`]: 1 } }), 413, "ERR_TOO_LARGE")
+    for (const query of ["?only=", "?only=all", "?only=Listed"]) {
+      assertError(await call("POST", `/sync/history${query}`), 400, "ERR_INVALID_ARGUMENT")
+    }
+    assert.equal((await call("POST", "/sync/history", { body: '{"a":4294967295,"b":-1}' })).status, 200)
+  })
+})
+
+describe("the answer", () => {
+  /** As it was sent. */
+  async function raw(url, headers) {
+    const request = http.request(`${url}/sync/history`, { method: "POST", headers }).end()
+    const [response] = await once(request, "response")
+    const chunks = []
+    for await (const chunk of response) chunks.push(chunk)
+    return { status: response.statusCode, headers: response.headers, bytes: Buffer.concat(chunks) }
+  }
+
+  const DECODE = {
+    zstd: (bytes) => Buffer.from(fzstd.decompress(bytes)),
+    gzip: zlib.gunzipSync,
+    undefined: (bytes) => bytes,
+  }
+
+  test("is compressed as the client likes, zstd where it does not mind", async () => {
+    const { url, store } = await served()
+    store.replayAll(history("a", 500))
+    const plain = (await raw(url, { accept: NDJSON })).bytes
+    for (const [accepted, expected] of [
+      [undefined, undefined],
+      ["", undefined],
+      ["identity", undefined],
+      ["br, deflate", undefined],
+      ["gzip", "gzip"],
+      ["zstd", "zstd"],
+      ["gzip, deflate, br, zstd", "zstd"],
+      ["gzip;q=1.0, zstd;q=0.5", "gzip"],
+      ["gzip;q=0, zstd;q=0", undefined],
+      ["zstd;q=0, gzip;q=0.1", "gzip"],
+      ["identity;q=1, gzip;q=0.5", undefined],
+      ["*", "gzip"],
+      ["*;q=0", undefined],
+      ["GZIP", "gzip"],
+    ]) {
+      const { headers, bytes } = await raw(url, {
+        accept: NDJSON,
+        ...(accepted !== undefined && { "accept-encoding": accepted }),
+      })
+      assert.equal(headers["content-encoding"], expected, accepted)
+      assert.deepEqual(DECODE[expected](bytes), plain, accepted)
+      if (expected !== undefined) assert.ok(bytes.length < plain.length / 4)
+      assert.match(headers.vary, /accept-encoding/i)
+    }
+    const array = await raw(url, { "accept-encoding": "zstd" })
+    assert.equal(JSON.parse(DECODE.zstd(array.bytes)).length, 500)
+  })
+
+  test("is NDJSON for who asks for that, and an array for all others", async () => {
+    const { url } = await served()
+    for (const [accept, expected] of [
+      [NDJSON, NDJSON],
+      ["Application/X-NDJSON;q=0.5", NDJSON],
+      [`${NDJSON}, application/json`, NDJSON],
+      [`application/json, ${NDJSON};q=0.5`, "application/json"],
+      [`${NDJSON};q=0`, "application/json"],
+      ["*/*", "application/json"],
+      ["text/html", "application/json"],
+      [undefined, "application/json"],
+    ]) {
+      const { headers } = await raw(url, accept === undefined ? {} : { accept })
+      assert.equal(headers["content-type"], expected, accept)
+    }
+  })
+
+  /** 40 MB: as much as no socket takes at once. */
+  async function large() {
+    const server = await served()
+    const { store, Seen } = server
+    const text = "x".repeat(100_000)
+    for (const n of counted(20)) store.runAll(counted(20).map((m) => [Seen, { noteID: `note ${n}`, text: text + m }]))
+    return server
+  }
+
+  /** An answer that nobody reads. */
+  async function unread(url) {
+    const request = http.request(`${url}/sync/history`, { method: "POST", headers: { accept: NDJSON } }).end()
+    const [response] = await once(request, "response")
+    await once(response, "readable")
+    return { request, response }
+  }
+
+  test("is made as it is read: a client that does not, or leaves, costs nothing more", async () => {
+    const { url, call, server, errors } = await large()
+    const connected = once(server, "connection")
+    const { request } = await unread(url)
+    const [socket] = await connected
+    // Nothing more is written once the buffers on the way are full.
+    for (let same = 0, last = 0; same < 20; same = socket.bytesWritten === last ? same + 1 : 0) {
+      last = socket.bytesWritten
+      await call("GET", "/sync/sequences")
+    }
+    assert.ok(socket.bytesWritten < 20 * 2 ** 20, `${socket.bytesWritten} bytes`)
+    const closed = new Promise((resolve) => void socket.once("close", resolve))
+    request.destroy()
+    await closed
+    assert.deepEqual(errors, [])
+  })
+
+  test("breaks off where it cannot be completed: nobody takes it for whole", async () => {
+    for (const accept of [NDJSON, "application/json"]) {
+      const { url, store, errors } = await large()
+      const request = http.request(`${url}/sync/history`, { method: "POST", headers: { accept } }).end()
+      const [response] = await once(request, "response")
+      await once(response, "readable")
+      store.close()
+      const failed = once(response, "error")
+      response.resume()
+      assert.equal((await failed)[0].code, "ECONNRESET")
+      assert.equal(response.complete, false)
+      assert.deepEqual(errors, [])
+    }
+  })
+
+  test("breaks off at damage, which whoever runs the server hears of", async () => {
+    for (const encoding of ["identity", "gzip", "zstd"]) {
+      const { url, store, errors } = await served()
+      store.replayAll([...history("a", 3), ...history("b", 3)])
+      store.db.exec("DELETE FROM event WHERE seq = 1 AND aggregate = 2")
+      const headers = { accept: NDJSON, "accept-encoding": encoding }
+      await assert.rejects(raw(url, headers), { code: "ECONNRESET" })
+      assert.deepEqual(
+        errors.map(({ error }) => error.code),
+        ["ERR_CORRUPT"],
+      )
+      assert.equal((await raw(url, {})).status, 500)
+    }
+  })
+
+  test("leaves room for everybody else while it is made", async () => {
+    const { url, call } = await large()
+    const { response } = await unread(url)
+    const order = []
+    const whole = (async () => {
+      for await (const _ of response);
+      order.push("history")
+    })()
+    const asked = call("GET", "/sync/sequences").then(() => order.push("sequences"))
+    await Promise.all([whole, asked])
+    assert.deepEqual(order, ["sequences", "history"])
+  })
+})
