@@ -89,7 +89,7 @@ describe("maintain", () => {
   })
 
   test("Ctrl-C ends it after the step that it is at", async () => {
-    const path = logFile(Array.from({ length: 30 }, (_, n) => history(`note ${n}`, 2_000)).flat())
+    const path = logFile(Array.from({ length: 15 }, (_, n) => history(`note ${n}`, 2_000)).flat())
     const before = await told(path)
     const one = start(["maintain", path])
     await untilSome(path, "SELECT 1 FROM made.event_segment")
@@ -103,7 +103,7 @@ describe("maintain", () => {
     holder.db.exec("ROLLBACK")
     holder.close()
     assert.deepEqual(await told(path), before)
-    assert.match(await well(["verify", path]), /^Sound: 60,000 events/)
+    assert.match(await well(["verify", path]), /^Sound: 30,000 events/)
     assert.match(await well(["maintain", path]), /^Packed /)
   })
 
@@ -111,7 +111,7 @@ describe("maintain", () => {
     "on a terminal Ctrl-C is a key, and does the same",
     { skip: !command.terminals && "script of util-linux is not there" },
     async () => {
-      const path = logFile(Array.from({ length: 30 }, (_, n) => history(`note ${n}`, 2_000)).flat())
+      const path = logFile(Array.from({ length: 15 }, (_, n) => history(`note ${n}`, 2_000)).flat())
       const one = startOnTerminal(["maintain", path])
       await untilSome(path, "SELECT 1 FROM made.event_segment")
       const holder = kept(path, { packing: false })
@@ -154,7 +154,7 @@ describe("adopt", () => {
 
   test("Ctrl-C ends it after the step that it is at, and it goes on when it is called again", async () => {
     const path = file()
-    const events = Array.from({ length: 60 }, (_, n) => history(`note ${n}`, 1_000)).flat()
+    const events = Array.from({ length: 40 }, (_, n) => history(`note ${n}`, 1_000)).flat()
     olderTables(path, events, { created: true })
     const one = start(["adopt", path])
     await untilSome(path, "SELECT 1 FROM made.sqlite_schema WHERE name = 'event_segment'")
@@ -164,8 +164,8 @@ describe("adopt", () => {
     assert.match(one.stdout + one.stderr, /^(Stopping after this step.*\n)?Interrupted by SIGINT\.\n$/)
     await refused(["ls", path], 1, /adopt/, { code: "ERR_FOREIGN_SCHEMA" })
     const { events: adopted, findingCount } = await json(["adopt", path])
-    assert.deepEqual([adopted, findingCount], [60_000, 0])
-    assert.match(await well(["verify", path]), /^Sound: 60,000 events of 60 aggregates/)
+    assert.deepEqual([adopted, findingCount], [40_000, 0])
+    assert.match(await well(["verify", path]), /^Sound: 40,000 events of 40 aggregates/)
   })
 })
 

@@ -25,8 +25,8 @@ describe("TypeScript imports go one way", () => {
     "http/status http/answer http/authorize http/body http/accept http/history http/incoming http/ownership",
     "http/frame http/follower http/tail http/resume http/live http/schemas http/openapi http/routes",
     "http/backoff http/remote http/batches http/dialect http/inbox http/apply http/connection http/follow http/positions http",
-    "cli/text cli/progress cli/output cli/interrupt cli/database cli/failure cli/command",
-    "cli/look cli/log cli/mend cli/own cli/completion cli/program cli/main",
+    "cli/text cli/progress cli/output cli/interrupt cli/watched cli/database cli/failure cli/command cli/token cli/unapplied",
+    "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/share cli/completion cli/program cli/main",
   ].flatMap((line) => line.split(" "))
   /** The name of a type alone, which no running code follows. */
   const TYPES_ONLY = { statement: ["database"] }

@@ -19,9 +19,9 @@ afterEach(async () => {
   await Promise.all([...running].map(({ ended }) => ended))
 })
 
-/** Starts a command line. `input`: all of stdin, which is empty without it. */
-function start(args, { input, env = {}, cwd } = {}) {
-  return follow(spawn(process.execPath, [binary, ...args], { cwd, env: environment(env) }), input ?? "")
+/** Starts a command line. `input`: all of stdin, which is empty without it, and stays open with null. */
+function start(args, { input = "", env = {}, cwd } = {}) {
+  return follow(spawn(process.execPath, [binary, ...args], { cwd, env: environment(env) }), input)
 }
 
 /** Runs a command line to its end. */
@@ -83,7 +83,7 @@ async function onTerminal(args, options) {
 }
 
 /** A process with what it has said so far. */
-function follow(child, input) {
+function follow(child, input = null) {
   const news = new EventEmitter()
   const one = { child, stdout: "", stderr: "", code: undefined, ended: undefined, until: undefined }
   for (const name of ["stdout", "stderr"]) {
@@ -94,7 +94,7 @@ function follow(child, input) {
   }
   // It may have ended without reading.
   child.stdin.on("error", () => {})
-  if (input !== undefined) child.stdin.end(input)
+  if (input !== null) child.stdin.end(input)
   one.ended = once(child, "close").then(([code, signal]) => {
     running.delete(one)
     one.code = code ?? signal

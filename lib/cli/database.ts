@@ -41,14 +41,14 @@ export function openLog(path: string, access: Access): Store {
   return openFile(path, false)
 }
 
-/** `ERR_NOT_FOUND` where there is no file. */
-export function assertExists(path: string): void {
+/** `ERR_NOT_FOUND` where there is no file, with what more there is to say about that. */
+export function assertExists(path: string, more = ", and this command makes none"): void {
   try {
     statSync(path)
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
     if (code !== "ENOENT" && code !== "ENOTDIR") return
-    throw new SyncError("ERR_NOT_FOUND", `There is no file ${show(path)}, and this command makes none`, { cause })
+    throw new SyncError("ERR_NOT_FOUND", `There is no file ${show(path)}${more}`, { cause })
   }
 }
 

@@ -40,7 +40,7 @@ export async function report(error: unknown, output: Output): Promise<number> {
     await output.error(`${message} (${code})`, { code, message, ...fieldsOf(error) }, HINTS[code])
     return code === "ERR_INVALID_ARGUMENT" ? EXIT.usage : EXIT.failed
   }
-  const { code = "ERR_INTERNAL", message = String(error) } = (error ?? {}) as NodeJS.ErrnoException
+  const { code, message } = described(error)
   await output.error(message, { code, message })
   // The system's own errors say what is wrong with a file or an address; any other one is a bug, and its place matters.
   if (code === "ERR_INTERNAL" && error instanceof Error) await output.note(error.stack ?? "")
@@ -51,4 +51,10 @@ export async function report(error: unknown, output: Output): Promise<number> {
 export function fieldsOf(error: SyncError): object {
   const { name: _name, code: _code, delivered, ...fields } = { ...error, name: undefined }
   return delivered === undefined ? fields : { ...fields, delivered: Object.fromEntries(delivered) }
+}
+
+/** Code and message of whatever was thrown. */
+export function described(error: unknown): { code: string; message: string } {
+  const { code = "ERR_INTERNAL", message = String(error) } = (error ?? {}) as { code?: string; message?: string }
+  return { code, message }
 }

@@ -25,6 +25,7 @@ export class Interrupted extends Error {
  */
 export async function interruptible<T>(output: Output, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController()
+  output.signal = controller.signal
   const listeners = (Object.keys(SIGNALS) as Name[]).map((name) => [name, () => stop(name)] as const)
   const release = () => {
     for (const [name, listener] of listeners) process.off(name, listener)

@@ -8,11 +8,11 @@ import type { Finding, VerifyProgress } from "../verify"
 import { DB, addCommand, does } from "./command"
 import { assertExists, withStore } from "./database"
 import { EXIT } from "./failure"
-import { interruptible } from "./interrupt"
 import { printTable } from "./look"
 import type { Output } from "./output"
-import { Progress } from "./progress"
+import type { Progress } from "./progress"
 import { counted, printable, size } from "./text"
+import { watched } from "./watched"
 
 /** `verify`, `maintain`, `adopt`: what keeps a file sound and small. */
 export function addMend(program: Command): void {
@@ -57,7 +57,7 @@ async function verifyFile(output: Output, { repair = false }: { repair?: boolean
   return withStore(db, repair ? "write" : "read", async (store) => {
     const total = store.stats().events
     let last: VerifyProgress | undefined
-    const told = await watched(output, "Verifying", (progress, signal) =>
+    const told = await watched(output, "Verifying", "events", (progress, signal) =>
       store.verify({
         repair,
         signal,
@@ -94,7 +94,7 @@ function findingLines(output: Output, { severity, code, message, repaired }: Fin
 
 async function maintainFile(output: Output, { rewrite = false }: { rewrite?: boolean }, db: string): Promise<number> {
   return withStore(db, "write", async (store) => {
-    const { complete, ...report } = await watched(output, "Packing", (progress, signal) => {
+    const { complete, ...report } = await watched(output, "Packing", "events", (progress, signal) => {
       const onProgress = ({ events, phase }: MaintainReport) => progress.to(events, undefined, DOING[phase])
       return store.maintain({ rewrite, signal, onProgress })
     })
@@ -127,7 +127,9 @@ const DOING: Record<MaintainReport["phase"], string> = {
 
 async function adoptFile(output: Output, _options: object, db: string): Promise<number> {
   assertExists(db)
-  const adopted = await watched(output, "Adopting", (progress, signal) => adoptInSteps(db, progress, signal))
+  const adopted = await watched(output, "Adopting", "aggregates", (progress, signal) =>
+    adoptInSteps(db, progress, signal),
+  )
   if (adopted === undefined) {
     await (output.json ? output.printJSON(null) : output.print("The file has no older tables: nothing was changed."))
     return EXIT.done
@@ -157,20 +159,4 @@ async function adoptInSteps(db: string, progress: Progress, signal: AbortSignal)
     signal.throwIfAborted()
   }
   return adopted
-}
-
-/** Long work under a bar, which a signal ends. */
-export async function watched<T>(
-  output: Output,
-  title: string,
-  work: (progress: Progress, signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const progress = new Progress(title, "events", !output.json)
-  output.progress = progress
-  try {
-    return await interruptible(output, (signal) => work(progress, signal))
-  } finally {
-    progress.hide()
-    output.progress = undefined
-  }
 }

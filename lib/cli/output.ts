@@ -10,6 +10,7 @@ export class Output {
   readonly width: number | undefined = process.stdout.isTTY ? process.stdout.columns : undefined
   readonly #errorColors = createColors(isColorful(process.stderr))
   #progress: Progress | undefined
+  #signal: AbortSignal | undefined
 
   /** `json`: one document on stdout, or one a line, and nothing else anywhere but errors and warnings as JSON. */
   constructor(readonly json: boolean) {
@@ -21,6 +22,11 @@ export class Output {
   /** Shown above everything else that is written to the terminal, until it ends. */
   set progress(progress: Progress | undefined) {
     this.#progress = progress
+  }
+
+  /** Once it aborts nobody waits any more for whoever reads stdout, and nothing more is written there. */
+  set signal(signal: AbortSignal) {
+    this.#signal = signal
   }
 
   /** Lines for people, printable already. */
@@ -38,8 +44,7 @@ export class Output {
 
   /** Text or bytes, as they are. */
   async write(chunk: string | Uint8Array): Promise<void> {
-    this.#progress?.hide()
-    await written(process.stdout, chunk)
+    await this.#written(process.stdout, chunk)
   }
 
   /** Something that people want to know, and that is no result. */
@@ -64,13 +69,28 @@ export class Output {
 
   /** Resolves when everything has left this process. */
   async flush(): Promise<void> {
-    await Promise.all([written(process.stdout, ""), written(process.stderr, "")])
+    await Promise.all([this.#written(process.stdout, ""), this.#written(process.stderr, "")])
   }
 
   async #write(stream: NodeJS.WriteStream, lines: readonly string[]): Promise<void> {
     if (lines.length === 0) return
-    this.#progress?.hide()
-    await written(stream, `${lines.join("\n")}\n`)
+    await this.#written(stream, `${lines.join("\n")}\n`)
+  }
+
+  /** Resolves when the chunk has left this process, so that a reader who is slow slows down the writer. */
+  #written(stream: NodeJS.WriteStream, chunk: string | Uint8Array): Promise<void> {
+    if (stream.isTTY) this.#progress?.hide()
+    const signal = stream === process.stdout ? this.#signal : undefined
+    return new Promise((resolve, reject) => {
+      const abort = () => reject(signal?.reason)
+      if (signal?.aborted) return abort()
+      signal?.addEventListener("abort", abort, { once: true })
+      stream.write(chunk, (error) => {
+        signal?.removeEventListener("abort", abort)
+        if (error) reject(error)
+        else resolve()
+      })
+    })
   }
 }
 
@@ -83,13 +103,6 @@ export function isColorful(stream: NodeJS.WriteStream): boolean {
 export function isBrokenPipe(error: unknown): boolean {
   const { code } = (error ?? {}) as { code?: unknown }
   return code === "EPIPE" || code === "ERR_STREAM_DESTROYED"
-}
-
-/** Resolves when the chunk has left this process, so that a reader who is slow slows down the writer. */
-function written(stream: NodeJS.WriteStream, chunk: string | Uint8Array): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.write(chunk, (error) => (error ? reject(error) : resolve()))
-  })
 }
 
 function ignore() {}

@@ -8,7 +8,10 @@ import { addLog } from "./log"
 import { addLook } from "./look"
 import { addMend } from "./mend"
 import { Output, isColorful } from "./output"
+import { addMove } from "./move"
 import { addOwn } from "./own"
+import { addServe } from "./serve"
+import { addShare } from "./share"
 
 /** Runs one command line; resolves to what the process exits with. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -59,6 +62,11 @@ function createProgram(output: Output): Command {
   addMend(program)
   program.commandsGroup("To decide:")
   addOwn(program)
+  program.commandsGroup("To move:")
+  addMove(program)
+  program.commandsGroup("To share:")
+  addServe(program)
+  addShare(program)
   program.commandsGroup("Further:")
   addCompletion(program)
   return program

@@ -2,7 +2,7 @@ import { Format, SingleBar, type Options, type Params } from "cli-progress"
 import { count, size } from "./text"
 
 /** What is counted. */
-export type Unit = "events" | "bytes"
+export type Unit = "events" | "aggregates" | "bytes"
 
 /** Work that takes less is not worth a bar, in milliseconds. */
 const QUICK = 200
@@ -13,37 +13,50 @@ const PAUSE = 50
 /** A bar on stderr, where that is a terminal: how far long work is, how fast, and how long it will go on. */
 export class Progress {
   readonly #begun = performance.now()
-  #updated = 0
+  readonly #shown: boolean
+  /** Work that tells nothing is seen to be at work, too. */
+  readonly #first: NodeJS.Timeout | undefined
   #bar: SingleBar | undefined
-  #title: string
+  #updated = 0
+  #done = 0
+  #total: number | undefined
 
-  /** `shown`: false where the command writes JSON. */
+  /** `wanted`: false where the command writes JSON. */
   constructor(
-    title: string,
+    private title: string,
     private readonly unit: Unit,
-    private readonly shown: boolean,
+    wanted: boolean,
   ) {
-    this.#title = title
+    this.#shown = wanted && process.stderr.isTTY
+    if (this.#shown) this.#first = setTimeout(() => this.#show(), QUICK).unref()
   }
 
   /** So much has been done, of so much where that is known. */
-  to(done: number, total: number | undefined, title = this.#title): void {
+  to(done: number, total: number | undefined, title = this.title): void {
+    this.#done = done
+    this.#total = total
+    this.title = title
     const now = performance.now()
-    this.#title = title
-    if (!this.shown || !process.stderr.isTTY || now - this.#begun < QUICK || now - this.#updated < PAUSE) return
+    if (!this.#shown || now - this.#begun < QUICK || now - this.#updated < PAUSE) return
     this.#updated = now
-    if (this.#bar === undefined) {
-      this.#bar = new SingleBar({ format: this.#line, linewrap: true, clearOnComplete: true, etaBuffer: 100 })
-      this.#bar.start(total ?? 0, done)
-    }
-    this.#bar.setTotal(total ?? 0)
-    this.#bar.update(done)
+    this.#show()
   }
 
   /** Takes the bar away, so that something else can be written; the next update brings it back. */
   hide(): void {
+    clearTimeout(this.#first)
     this.#bar?.stop()
     this.#bar = undefined
+  }
+
+  #show(): void {
+    const total = this.#total ?? 0
+    if (this.#bar === undefined) {
+      this.#bar = new SingleBar({ format: this.#line, linewrap: true, clearOnComplete: true, etaBuffer: 100 })
+      this.#bar.start(total, this.#done)
+    }
+    this.#bar.setTotal(total)
+    this.#bar.update(this.#done)
   }
 
   readonly #line = (options: Options, { progress, value, total, eta, maxWidth }: Params): string => {
@@ -53,13 +66,13 @@ export class Progress {
     const rate = `${shown(Math.round(value / seconds))}/s`
     if (total === 0) {
       const sofar = value === 0 ? Format.TimeFormat(Math.round(seconds), options, 1) : `${shown(value)}${unit}  ${rate}`
-      return `${this.#title}  ${sofar}`.slice(0, maxWidth - 1)
+      return `${this.title}  ${sofar}`.slice(0, maxWidth - 1)
     }
     const left = Number.isFinite(eta) ? `  ${Format.TimeFormat(eta, options, 1)} left` : ""
     const rest = `${Math.floor(progress * 100)} %  ${shown(value)} of ${shown(total)}${unit}  ${rate}${left}`
-    const room = Math.min(40, maxWidth - this.#title.length - rest.length - 7)
+    const room = Math.min(40, maxWidth - this.title.length - rest.length - 7)
     const bar = room < 5 ? "" : `[${filled(progress, room)}]  `
-    return `${this.#title}  ${bar}${rest}`.slice(0, maxWidth - 1)
+    return `${this.title}  ${bar}${rest}`.slice(0, maxWidth - 1)
   }
 }
 

@@ -8,10 +8,15 @@ export function printable(text: string): string {
   return text.replace(UNPRINTABLE, (char) => SHORT[char] ?? escaped(char))
 }
 
-/** A value as one line of JSON; for a terminal, what would do more to it than be shown is escaped. The value is the same. */
+/** A value as one line of JSON; for a terminal, as {@link jsonText} has it. */
 export function jsonLine(value: unknown, terminal: boolean): string {
   const text = JSON.stringify(value)
-  return terminal ? text.replace(UNPRINTABLE, escaped) : text
+  return terminal ? jsonText(text) : text
+}
+
+/** Lines of JSON in which everything is escaped that would do more to a terminal than be shown. The values are the same. */
+export function jsonText(lines: string): string {
+  return lines.replace(UNPRINTABLE, (char) => (char === "\n" ? char : escaped(char)))
 }
 
 /** Control and format characters and separators of lines, but for the joiners that words and emoji are made with. */
