@@ -93,12 +93,12 @@ describe("a follower of a device that is killed as it is, over connections that 
       const statuses = new Map()
       const startServer = async () => {
         const settings = { path: paths.server, port: 0, token, events: EVENTS, seed: seed + kills.server }
-        server = start("sync-server.js", settings)
+        server = start("ledger-server.js", settings)
         await untilTold(server, (told) => told.length > 0)
         proxy.target = server.told[0][1]
       }
       const startFollower = () => {
-        follower = start("sync-follower.js", { path: paths.follower, url, token })
+        follower = start("ledger-follower.js", { path: paths.follower, url, token })
       }
       const hear = ({ told }) => {
         for (const [kind, what] of told) {

@@ -7,6 +7,8 @@ const { basename, join } = require("node:path")
 const { afterEach, describe, test } = require("node:test")
 const { z } = require("zod")
 const { SyncError, createRegistry, define, errorCodes, open, project } = require("syncline")
+const { answered } = require("./answered")
+const { unanswered } = require("./unanswered")
 const { coded, openNotes, temporaryFolder, written } = require("./notes")
 
 const root = join(__dirname, "..")
@@ -294,6 +296,12 @@ const cases = {
   ],
 }
 
+/** Codes that a server answers with. */
+const ofServers = answered(() => notes().store)
+
+/** Codes that clients find out themselves. */
+const ofClients = unanswered(() => notes().store)
+
 /** Codes that no call can be made to throw, with the reason. */
 const elsewhere = {
   // The module is refused while it loads: see the test of a process of its own below.
@@ -338,7 +346,7 @@ const again = {
 }
 
 describe("error codes", () => {
-  for (const [name, [fields, act]] of Object.entries({ ...cases, ...again })) {
+  for (const [name, [fields, act]] of Object.entries({ ...cases, ...ofServers, ...ofClients, ...again })) {
     const [code] = name.split(" ")
     test(`${name} is thrown through the public API, with its fields`, async () => {
       await assert.rejects(
@@ -355,7 +363,8 @@ describe("error codes", () => {
   }
 
   test("every code of lib/errors.ts has a case here, and there is no case without a code", () => {
-    assert.deepEqual([...Object.keys(cases), ...Object.keys(elsewhere)].toSorted(), codes.toSorted())
+    const known = [cases, ofServers, ofClients, elsewhere].flatMap((list) => Object.keys(list))
+    assert.deepEqual(known.toSorted(), codes.toSorted())
   })
 
   test("every code of the core is one of lib/errors.ts", () => {

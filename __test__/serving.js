@@ -9,6 +9,7 @@ const { afterEach } = require("node:test")
 const { serve } = require("@hono/node-server")
 const { createParser } = require("eventsource-parser")
 const { syncRoutes } = require("syncline/http")
+const { assertDescribed } = require("./described")
 const { notes, openNotes } = require("./stores")
 const { newFile, until } = require("./streaming")
 
@@ -41,7 +42,10 @@ async function served({ store: options, given = notes(), ...routes } = {}) {
   return { ...given, store, app, server, url, errors, call: calling(url) }
 }
 
-/** Requests to one server: the status, the headers, the text, and the value where that is JSON. */
+/**
+ * Requests to one server: the status, the headers, the text, and the value where that is JSON. Whatever is sent and answered
+ * in any suite must be as the OpenAPI document says.
+ */
 function calling(url) {
   return async (method, path, { body, headers = {}, type = "application/json", ...init } = {}) => {
     const isPlain = typeof body === "object" && !ArrayBuffer.isView(body) && body[Symbol.asyncIterator] === undefined
@@ -49,8 +53,12 @@ function calling(url) {
     const sent = isPlain ? JSON.stringify(body) : body
     const response = await fetch(url + path, { method, headers: all, body: sent, ...init })
     const text = await response.text()
-    const isJson = response.headers.get("content-type") === "application/json" && text !== ""
-    return { status: response.status, headers: response.headers, text, json: isJson ? JSON.parse(text) : undefined }
+    const { status } = response
+    const contentType = response.headers.get("content-type")
+    const json = contentType === "application/json" && text !== "" ? JSON.parse(text) : undefined
+    const described = { status, type: contentType, json }
+    await assertDescribed(method, path, isPlain ? body : undefined, described)
+    return { status, headers: response.headers, text, json }
   }
 }
 

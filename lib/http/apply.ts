@@ -18,7 +18,7 @@ export class Applier {
   /** Nothing more of these is applied, until their history is asked for again. */
   readonly #parked = new Set<string>()
   /** Of those whose history does not have what is missing: when it is asked for again. */
-  readonly #gaps = new Map<string, { readonly backoff: Backoff; due: number; error: SyncError }>()
+  readonly #gaps = new Map<string, { readonly backoff: Backoff; readonly due: number }>()
   /** What was reported last of each aggregate that is not well. */
   readonly #reported = new Map<string, string>()
 
@@ -42,7 +42,7 @@ export class Applier {
     for (const result of await this.#replay(wanted.map(({ text }) => text).join("\n"))) {
       const { aggregateID, error } = result
       if (error instanceof SyncError && error.code === "ERR_SEQUENCE_MISMATCH" && !this.#parked.has(aggregateID)) {
-        lacking.set(aggregateID, { seq: Number(error.got), error })
+        lacking.set(aggregateID, { seq: Number(error.got), came: true })
       } else this.#judge(result)
     }
     return lacking
@@ -54,17 +54,18 @@ export class Applier {
     else for (const aggregateID of aggregateIDs) this.#parked.delete(aggregateID)
   }
 
-  /** They have been applied: who still lacks what was told of is parked. */
+  /** They have been applied: an aggregate of which an event has come that its history does not have is parked. */
   settle(lacking: ReadonlyMap<string, Lack>): void {
-    for (const [aggregateID, { seq, error }] of lacking) {
+    for (const [aggregateID, { seq, came }] of lacking) {
       if (this.#parked.has(aggregateID)) continue
-      if (error === undefined || this.store.sequence(aggregateID) >= seq) {
+      const held = this.store.sequence(aggregateID)
+      if (!came || held >= seq) {
         this.#gaps.delete(aggregateID)
         continue
       }
-      const { backoff } = this.#gaps.get(aggregateID) ?? { backoff: new Backoff(this.backoff) }
-      this.#gaps.set(aggregateID, { backoff, due: performance.now() + backoff.next(), error })
-      this.#park(aggregateID, error)
+      const backoff = this.#gaps.get(aggregateID)?.backoff ?? new Backoff(this.backoff)
+      this.#gaps.set(aggregateID, { backoff, due: performance.now() + backoff.next() })
+      this.#park(aggregateID, unclosed(aggregateID, held, seq))
     }
   }
 
@@ -126,8 +127,8 @@ export class Applier {
     const { seq, ...names } = namesIn(text)
     const id = aggregateID ?? names.aggregateID
     if (id === undefined || !this.#parked.has(id)) return false
-    const gap = this.#gaps.get(id)
-    if (gap !== undefined && gap.due <= performance.now()) lacking.set(id, { seq, error: gap.error })
+    const due = this.#gaps.get(id)?.due ?? Infinity
+    if (due <= performance.now()) lacking.set(id, { seq, came: true })
     return true
   }
 }
@@ -154,6 +155,12 @@ function namesIn(line: string): { aggregateID: string | undefined; seq: number }
     aggregateID: typeof aggregateID === "string" ? aggregateID : undefined,
     seq: typeof seq === "number" ? seq : -1,
   }
+}
+
+function unclosed(aggregateID: string, held: number, got: number): SyncError {
+  const expected = held + 1
+  const message = `Sequence mismatch for aggregate "${aggregateID}": the server told of seq ${got}, and its history has no seq ${expected}`
+  return new SyncError("ERR_SEQUENCE_MISMATCH", message, { aggregateID, expected, got })
 }
 
 /** The same for the same failure of the same event, whatever came after it. */

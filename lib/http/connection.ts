@@ -56,11 +56,10 @@ export class Connection {
     const server = await listen(this.#remote, this.listening)
     void this.#listen(server)
     await this.#opened()
-    // Asked for in any case.
-    this.#inbox.add([{ kind: "sweep" }])
+    await this.#catchUp(server)
     for (;;) {
       if (this.#inbox.lost) await this.#catchUp(server)
-      else await this.#resync(server)
+      await this.#resync(server)
       if (!(await this.#applyTold())) continue
       this.progress.live()
       await this.#inbox.news()

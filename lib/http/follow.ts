@@ -183,7 +183,10 @@ class Following {
       if (this.#isFinal(error)) throw error
       // One that does nothing and lives for a moment is no success, or a server that fails at once would be asked again at once.
       const lasted = this.#live === undefined ? 0 : performance.now() - this.#live
-      if (this.#applier.applied > applied || lasted > this.#backoff.longest) this.#backoff.reset()
+      if (this.#applier.applied > applied || lasted > this.#backoff.longest) {
+        this.#backoff.reset()
+        this.#reported = undefined
+      }
       await this.#wait(error as SyncError)
     }
   }
@@ -217,7 +220,6 @@ class Following {
     answered: () => void (this.#worked = true),
     live: () => {
       this.#live ??= performance.now()
-      this.#reported = undefined
       this.#become("live")
     },
   }

@@ -1,4 +1,3 @@
-import type { SyncError } from "../errors"
 import type { LiveMessage } from "./dialect"
 
 /** An event that has been told and not yet applied. */
@@ -9,12 +8,12 @@ export interface Told {
   readonly aggregateID?: string
 }
 
-/** Of what an aggregate lacks. */
+/** What is known of an aggregate that lacks something. */
 export interface Lack {
-  /** The seq that is known to exist. */
+  /** The last seq that was told of. */
   readonly seq: number
-  /** Why its event could not be applied; undefined where the server said that something was erased. */
-  readonly error?: SyncError | undefined
+  /** An event of that seq has come, and could not be applied without those before it. */
+  readonly came: boolean
 }
 
 /** What may wait; past either bound all of it is dropped, since the history has it. One event always may. */
@@ -38,7 +37,7 @@ export class Inbox {
   add(messages: readonly LiveMessage[]): void {
     for (const message of messages) {
       if (message.kind === "event") this.#keep(message)
-      else if (message.kind === "erased") this.lack(message.aggregateID, { seq: message.seq })
+      else if (message.kind === "erased") this.lack(message.aggregateID, { seq: message.seq, came: false })
       else if (message.kind === "sweep") this.#lose()
       else this.#synced = true
     }
@@ -52,16 +51,17 @@ export class Inbox {
   }
 
   /** One aggregate's history is to be asked for. */
-  lack(aggregateID: string, lack: Lack): void {
+  lack(aggregateID: string, { seq, came }: Lack): void {
     if (this.#lost) return
     const known = this.#lacking.get(aggregateID)
-    this.#lacking.set(aggregateID, { seq: Math.max(lack.seq, known?.seq ?? -1), error: known?.error ?? lack.error })
+    const last = Math.max(seq, known?.seq ?? -1)
+    this.#lacking.set(aggregateID, { seq: last, came: came || known?.came === true })
   }
 
-  /** To be called before all histories are asked for, which hold whatever has been told so far. */
+  /** To be called before all histories are asked for, which hold whatever has been lost so far. */
   forget(): void {
-    this.#lose()
     this.#lost = false
+    this.#lacking.clear()
   }
 
   /** The aggregates whose history is to be asked for, and asked for from now on. It goes before what waits. */

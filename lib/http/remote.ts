@@ -294,7 +294,7 @@ class Cut {
       return await step
     } catch (error) {
       if (this.signal.aborted) throw this.signal.reason
-      throw unreachable(`${this.name}: ${reasonOf(error)}`, error)
+      throw failed(this.name, error)
     } finally {
       pending = false
       clearTimeout(timer)
@@ -321,10 +321,12 @@ class Cut {
 }
 
 /** `fetch` says that it failed, and what is behind that says why. */
-function reasonOf(error: unknown): string {
+function failed(name: string, error: unknown): SyncError {
   const { message, cause } = error as Error
-  if (!(cause instanceof Error)) return String(message)
+  if (!(cause instanceof Error)) return unreachable(`${name}: ${message}`, error)
   // One attempt an address of the host: the last one's reason is as good as any.
-  const [one] = cause instanceof AggregateError ? (cause.errors.slice(-1) as Error[]) : [cause]
-  return `${message} (${one?.message ?? cause.message})`
+  const [one = cause] = cause instanceof AggregateError ? (cause.errors.slice(-1) as Error[]) : [cause]
+  // Some ports belong to other protocols, and it never goes there.
+  if (one.message === "bad port") return invalidArgument(`${name}: fetch refuses this port`, error)
+  return unreachable(`${name}: ${message} (${one.message})`, error)
 }
