@@ -43,11 +43,13 @@ function createProgram(output: Output): Command {
     )
     .version(version(), "-V, --version", "print the version")
     .helpOption("-h, --help", "print this help")
-    .helpCommand("help [command]", "print the help of a command")
     .addHelpText("after", EPILOGUE)
     .showHelpAfterError("(syncline --help lists the commands)")
     .exitOverride()
-    .configureHelp({ styleTitle: (title) => createColors(true).bold(title) })
+    .configureHelp({
+      styleTitle: (title) => createColors(true).bold(title),
+      subcommandTerm: (command) => command.name(),
+    })
     .configureOutput({
       getOutHasColors: () => isColorful(process.stdout),
       getErrHasColors: () => isColorful(process.stderr),
@@ -69,6 +71,7 @@ function createProgram(output: Output): Command {
   addShare(program)
   program.commandsGroup("Further:")
   addCompletion(program)
+  program.helpCommand("help [command]", "print the help of a command")
   return program
 }
 

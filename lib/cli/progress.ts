@@ -60,19 +60,21 @@ export class Progress {
   }
 
   readonly #line = (options: Options, { progress, value, total, eta, maxWidth }: Params): string => {
+    // Room for the ^C that a terminal shows: one that ends a line would move the bar to the next.
+    const width = maxWidth - 3
     const shown = this.unit === "bytes" ? size : count
     const seconds = (performance.now() - this.#begun) / 1000
     const unit = this.unit === "bytes" ? "" : ` ${this.unit}`
     const rate = `${shown(Math.round(value / seconds))}/s`
     if (total === 0) {
       const sofar = value === 0 ? Format.TimeFormat(Math.round(seconds), options, 1) : `${shown(value)}${unit}  ${rate}`
-      return `${this.title}  ${sofar}`.slice(0, maxWidth - 1)
+      return `${this.title}  ${sofar}`.slice(0, width)
     }
     const left = Number.isFinite(eta) ? `  ${Format.TimeFormat(eta, options, 1)} left` : ""
     const rest = `${Math.floor(progress * 100)} %  ${shown(value)} of ${shown(total)}${unit}  ${rate}${left}`
-    const room = Math.min(40, maxWidth - this.title.length - rest.length - 7)
+    const room = Math.min(40, width - this.title.length - rest.length - 6)
     const bar = room < 5 ? "" : `[${filled(progress, room)}]  `
-    return `${this.title}  ${bar}${rest}`.slice(0, maxWidth - 1)
+    return `${this.title}  ${bar}${rest}`.slice(0, width)
   }
 }
 

@@ -50,6 +50,7 @@ export async function serveStore(output: Output, store: Store, serving: Serving)
     if (!signal.aborted) await once(signal, "abort")
   })
   await stop(server, store)
+  await output.note("Stopped.")
 }
 
 /** No new requests; streams end; what is half answered has a moment. */
