@@ -36,10 +36,11 @@ async function shut(server) {
   await closed
 }
 
-/** A store behind the routes. */
-async function serving(store, options = {}) {
+/** A store behind the routes; `instead` may answer a request in their place. */
+async function serving(store, { instead = () => {}, ...options } = {}) {
   const routes = syncRoutes(store, { authorize: "none", ...options })
-  const server = serve({ fetch: routes.fetch, port: 0, hostname: "127.0.0.1" })
+  const answer = (request, env) => instead(request) ?? routes.fetch(request, env)
+  const server = serve({ fetch: answer, port: 0, hostname: "127.0.0.1" })
   await once(server, "listening")
   return { url: urlOf(server), port: server.address().port, stop: stoppable(() => shut(server)) }
 }
@@ -78,12 +79,12 @@ function history(response, ...items) {
 }
 
 /**
- * A proxy at one address for a server that comes and goes. `bytes(n)` says how many bytes the server's side of the `n`th
- * connection may send before both are cut; `proxy.to` is the server's port, undefined while there is none.
+ * A proxy at one address for a server that comes and goes. `down(n)` and `up(n)` say how many bytes the server and the client
+ * of the `n`th connection may send before both are cut; `proxy.to` is the server's port, undefined while there is none.
  */
-async function proxying(bytes = () => Infinity) {
+async function proxying(down = () => Infinity, up = () => Infinity) {
   const sockets = new Set()
-  const proxy = { to: undefined, connections: 0, bytes }
+  const proxy = { to: undefined, connections: 0 }
   const server = net.createServer((socket) => {
     const number = proxy.connections++
     const behind = proxy.to === undefined ? undefined : net.connect(proxy.to, "127.0.0.1")
@@ -96,16 +97,8 @@ async function proxying(bytes = () => Infinity) {
     socket.on("error", cut).on("close", cut)
     if (behind === undefined) return cut()
     behind.on("error", cut).on("close", cut)
-    let left = proxy.bytes(number)
-    socket.pipe(behind)
-    behind.on("data", (chunk) => {
-      if (left === 0) return
-      const given = chunk.subarray(0, left)
-      left -= given.length
-      // What was written is sent before the end, as a server that dies at this byte would have sent it.
-      if (left > 0) socket.write(given)
-      else socket.end(given, () => cut())
-    })
+    pass(behind, socket, down(number), cut)
+    pass(socket, behind, up(number), cut)
   })
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -115,6 +108,18 @@ async function proxying(bytes = () => Infinity) {
     await once(server, "close")
   })
   return Object.assign(proxy, { url: urlOf(server), stop, cut: () => [...sockets].forEach((cut) => cut()) })
+}
+
+/** Passes so many bytes on. What was written is sent before the end, as one who dies at this byte would have sent it. */
+function pass(from, to, bytes, cut) {
+  let left = bytes
+  from.on("data", (chunk) => {
+    if (left === 0) return
+    const given = chunk.subarray(0, left)
+    left -= given.length
+    if (left > 0) to.write(given)
+    else to.end(given, cut)
+  })
 }
 
 /** `follow` in the background, with pauses that a test can wait for; it keeps what it tells. */

@@ -71,6 +71,12 @@ export interface Adopted {
 /** How long one native call goes on, in milliseconds. */
 const STRETCH = 25
 
+/** One step of adopting; the last one says what all of them did. */
+export interface AdoptStep {
+  readonly progress: AdoptProgress
+  readonly adopted: Adopted | undefined
+}
+
 /** Converts the older tables of a file; undefined where it has none. What `onProgress` throws interrupts it. */
 export function adopt(
   path: string,
@@ -78,17 +84,32 @@ export function adopt(
   onProgress: ((progress: AdoptProgress) => void) | undefined,
 ): Adopted | undefined {
   checkFunction("onProgress", onProgress)
-  const adoption = native.adoptBegin(path, options)
-  if (adoption === null) return undefined
+  let done: Adopted | undefined
+  for (const { progress, adopted } of adoption(path, options)) {
+    onProgress?.(progress)
+    done = adopted
+  }
+  return done
+}
+
+/** The same, a step each time that it is asked; none where there is nothing to convert. Who stops asking interrupts it. */
+export function* adoption(path: string, options: NativeOpenOptions): Generator<AdoptStep, void> {
+  const handle = native.adoptBegin(path, options)
+  if (handle === null) return
   try {
     for (;;) {
-      const { more, report } = JSON.parse(native.adoptStep(adoption, STRETCH)) as
+      const { more, report } = JSON.parse(native.adoptStep(handle, STRETCH)) as
         { more: true; report: AdoptProgress } | { more: false; report: AdoptProgress & Adopted }
       const { aggregates, events, bytes, remainingAggregates } = report
-      onProgress?.({ aggregates, events, bytes, remainingAggregates })
-      if (!more) return { aggregates, events, bytes, findings: report.findings, findingCount: report.findingCount }
+      const progress = { aggregates, events, bytes, remainingAggregates }
+      if (more) yield { progress, adopted: undefined }
+      else {
+        const { findings, findingCount } = report
+        yield { progress, adopted: { aggregates, events, bytes, findings, findingCount } }
+        return
+      }
     }
   } finally {
-    native.adoptEnd(adoption)
+    native.adoptEnd(handle)
   }
 }

@@ -1,2 +1,5 @@
 #!/usr/bin/env node
-process.exitCode = 2
+import { main } from "./program"
+
+// All that was written has been taken, and whatever else may still wait for something is not waited for.
+void main(process.argv.slice(2)).then((code) => process.exit(code))

@@ -1,0 +1,148 @@
+import { Argument, Option, type Command } from "commander"
+import { follow, type FollowDetail, type FollowStatus } from "../http/follow"
+import type { Store } from "../store"
+import { DB, addCommand, does, repeatedOption } from "./command"
+import { withStore } from "./database"
+import { EXIT, described } from "./failure"
+import type { Output } from "./output"
+import type { Progress } from "./progress"
+import { counted, printable } from "./text"
+import { addTokenOptions, tokenOf, type TokenOptions } from "./token"
+import { noteUnprojected, warnOfParked } from "./unapplied"
+import { watched } from "./watched"
+
+const URL_ARGUMENT = new Argument("<url>", "the server's address: https://example.org")
+
+/** `follow`, `push`: a log and a server. */
+export function addShare(program: Command): void {
+  const following = addCommand(program, "follow", {
+    summary: "keep a log up with a server's",
+    about: `Catches up, then takes what is recorded there as it comes, over broken connections, until Ctrl-C. Makes the database
+where there is none. Events are stored and not projected: the program does that with \`reproject\`, and until then it cannot
+write those aggregates. An aggregate that cannot go on is told of, and others do (exit code 3).`,
+    examples: [
+      ["follow app.db https://example.org --token-file token.txt", "everything, until Ctrl-C"],
+      ["follow app.db https://example.org --aggregate ses_1 --once", "one session, as it is now"],
+    ],
+  })
+    .addArgument(DB)
+    .addArgument(URL_ARGUMENT)
+  addTokenOptions(following)
+    .addOption(repeatedOption("--aggregate <id>", "only this aggregate; may be given again"))
+    .addOption(new Option("--owner <name>", "claim what it brings for this owner; leave what another one owns"))
+    .option("--once", "end when it has caught up, or when the server cannot be reached")
+  does(following, (output, options: FollowFlags, db: string, url: string) =>
+    withStore(db, "create", async (store) => {
+      const following = new Following(output, store, url, options)
+      await watched(output, "Catching up", "events", (progress, signal) => following.run(progress, signal))
+      return following.left.size === 0 ? EXIT.done : EXIT.findings
+    }),
+  )
+}
+
+interface FollowFlags extends TokenOptions {
+  aggregate?: string[]
+  owner?: string
+  once?: boolean
+}
+
+/** Between two looks at how far it is, in milliseconds. */
+const LOOK = 100
+
+/** One call of `follow`, and what is told of it. */
+class Following {
+  /** The aggregates that stay behind. */
+  readonly left = new Set<string>()
+  readonly #stop = new AbortController()
+  #printing = Promise.resolve()
+  #applied = 0
+  #isLive = false
+  /** With --once: why it was given up. */
+  #failure: unknown
+  /** What was told of the last attempt that failed. */
+  #told: string | undefined
+
+  constructor(
+    private readonly output: Output,
+    private readonly store: Store,
+    private readonly url: string,
+    private readonly flags: FollowFlags,
+  ) {}
+
+  /** Until the signal, which is its end where it has caught up; before that it is interrupted. */
+  async run(progress: Progress, signal: AbortSignal): Promise<void> {
+    const { store, url, flags } = this
+    const undo = store.subscribeAll(() => void this.#applied++)
+    const looking = setInterval(() => this.#isLive || progress.to(this.#applied, undefined), LOOK)
+    try {
+      await follow(store, {
+        url,
+        token: tokenOf(flags),
+        aggregates: flags.aggregate,
+        owner: flags.owner,
+        unknown: "record",
+        publish: true,
+        signal: AbortSignal.any([signal, this.#stop.signal]),
+        onStatus: (status, detail) => this.#status(status, detail),
+        onError: (error, { aggregateID }) => this.#error(error, aggregateID),
+      })
+    } finally {
+      clearInterval(looking)
+      undo()
+    }
+    await this.#printing
+    if (this.#failure !== undefined) throw this.#failure
+    if (signal.aborted && !this.#isLive) throw signal.reason
+    if (signal.aborted) await this.output.note(`Stopped: ${this.#said()}.`)
+  }
+
+  #status(status: FollowStatus, { error, ...detail }: FollowDetail): void {
+    const { output } = this
+    // It has been given its end, and nobody waits for a word.
+    if (status === "stopped") return
+    this.#isLive = status === "live"
+    if (output.json) {
+      const told = error === undefined ? {} : { error: described(error) }
+      this.#print(() => output.printJSON({ status, applied: this.#applied, ...detail, ...told }))
+    } else if (status === "connecting" && this.#told === undefined)
+      this.#print(() => output.print(`Connecting to ${printable(this.url)}.`))
+    else if (status === "live") this.#print(() => this.#tellLive())
+    else if (status === "waiting") this.#tellWaiting(error, detail.delay ?? 0)
+    if (status === "live" && this.flags.once) this.#stop.abort()
+    if (status === "waiting" && this.flags.once) {
+      this.#failure = error
+      this.#stop.abort()
+    }
+  }
+
+  async #tellLive(): Promise<void> {
+    this.#told = ""
+    await this.output.print(`${this.flags.once ? "Up to date" : "Live"}: ${this.#said()}.`)
+    await noteUnprojected(this.output, this.store)
+  }
+
+  /** Once, and again where there is another reason. */
+  #tellWaiting(error: unknown, delay: number): void {
+    const { message } = described(error)
+    if (this.#told === message || this.flags.once) return
+    this.#told = message
+    this.#print(() => this.output.warn(`${message}. Trying again in ${(delay / 1000).toFixed(1)} s, and on.`))
+  }
+
+  #error(error: unknown, aggregateID: string | undefined): void {
+    if (aggregateID === undefined)
+      return this.#print(() => this.output.warn(described(error).message, described(error)))
+    this.left.add(aggregateID)
+    this.#print(() => warnOfParked(this.output, [{ aggregateID, error }]))
+  }
+
+  #said(): string {
+    return `${counted(this.#applied, "new event")}`
+  }
+
+  /** In their order; one that nobody can read any more ends all. */
+  #print(write: () => Promise<void>): void {
+    this.#printing = this.#printing.then(write)
+    this.#printing.catch(() => this.#stop.abort())
+  }
+}
