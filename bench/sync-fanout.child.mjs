@@ -41,7 +41,7 @@ process.on("message", async (word) => {
     const time = Number(process.hrtime.bigint() - started.time) / 1000
     const { user, system } = process.cpuUsage(started.cpu)
     const { profile } = await session.post("Profiler.stop")
-    process.send({ time, cpu: user + system, encoding: inclusive(profile, "framesOf") })
+    process.send({ time, cpu: user + system, encoding: inclusive(profile, "encoded") })
   } else {
     store.close()
     process.exit()
