@@ -24,7 +24,7 @@ describe("TypeScript imports go one way", () => {
     "lines compression settings store index drizzle foreign json-schema projection sync-event",
     "http/status http/answer http/authorize http/body http/accept http/history http/incoming http/ownership",
     "http/frame http/follower http/tail http/resume http/live http/schemas http/openapi http/routes",
-    "http/backoff http/remote http/batches http/dialect http/inbox http/apply http/connection http/follow http/positions http/receiver http/push http",
+    "http/backoff http/remote http/batches http/dialect http/inbox http/apply http/connection http/follow http/positions http/receiver http/push http/transfer http",
     "cli/main",
   ].flatMap((line) => line.split(" "))
   /** The name of a type alone, which no running code follows. */
