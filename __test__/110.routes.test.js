@@ -157,6 +157,17 @@ describe("authorization", () => {
   })
 })
 
+describe("a body that authorize has read", () => {
+  test("is nobody's to apply: the server is told", async () => {
+    const authorize = async (request) => (await request.text()).includes("me")
+    const { call, store, errors } = await served({ authorize })
+    const answer = await call("POST", "/sync/claim", { body: { aggregateID: "a", owner: "me" } })
+    assertError(answer, 500, "ERR_INTERNAL")
+    assert.match(errors[0].error.message, /read already, perhaps by authorize/)
+    assert.equal(store.owner("a"), undefined)
+  })
+})
+
 describe("what is not there", () => {
   test("is 404 for a path, and 405 with Allow for a method", async () => {
     const { call } = await served()

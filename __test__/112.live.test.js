@@ -252,3 +252,67 @@ describe("a follower that does not read", () => {
     assert.deepEqual(errors, [])
   })
 })
+
+describe("live events without an adapter in between", () => {
+  /** Reads a stream of the app's own until it has given such a text. */
+  async function readUntil(reader, text) {
+    let read = ""
+    while (!read.includes(text)) read += Buffer.from((await reader.read()).value)
+    return read
+  }
+
+  test("fail where the connection must break off, and stop when nobody wants them", async () => {
+    const { app, store, Seen } = await served({ capacity: { events: 2 } })
+    const open = async () => (await app.request("/sync-events")).body.getReader()
+    const [slow, leaving] = [await open(), await open()]
+    for (const reader of [slow, leaving]) await readUntil(reader, "event: synced")
+    store.run(Seen, { noteID: "a" })
+    await readUntil(leaving, '"seq":0')
+    await leaving.cancel()
+    for (const _ of counted(4)) {
+      store.run(Seen, { noteID: "a" })
+      await new Promise(setImmediate)
+    }
+    await assert.rejects(slow.read(), { code: "ERR_OVERFLOW", limit: 2 })
+    if (process.platform === "linux") await until(() => watchThreads() === 0)
+  })
+
+  test("of an answer that nobody reads nothing is opened", async () => {
+    const { app } = await served()
+    await app.request("/sync-events")
+    await app.request("/sync-events", { method: "HEAD" })
+    if (process.platform === "linux") assert.equal(watchThreads(), 0)
+  })
+})
+
+describe("live events that cannot be read", () => {
+  test("for now, since the program has a transaction open, come afterwards", async () => {
+    const { store, url, follower, registry, projectors, Seen } = await followed()
+    await follower.synced()
+    const other = kept(store.db.name, { registry, projectors })
+    store.db.exec("BEGIN")
+    store.db.prepare("SELECT * FROM note").all()
+    other.run(Seen, { noteID: "a" })
+    const late = await following(url, "", after(0))
+    await late.until(() => late.comments.length === 1)
+    assert.deepEqual([follower.told(), late.told()], [["synced"], []])
+    store.db.exec("COMMIT")
+    await follower.until(() => follower.messages.length === 2)
+    await late.synced()
+    assert.deepEqual(late.told(), ["a0", "synced"])
+  })
+
+  test("since the file is damaged, break off, and whoever runs the server hears of it", async () => {
+    const { store, follower, errors, Seen } = await followed()
+    await follower.synced()
+    store.db.exec("CREATE TRIGGER t AFTER INSERT ON event BEGIN UPDATE event SET type = 99 WHERE seq = NEW.seq; END")
+    store.db.pragma("foreign_keys = OFF")
+    store.run(Seen, { noteID: "a" })
+    assert.equal((await follower.ended).code, "ECONNRESET")
+    assert.equal(follower.response.complete, false)
+    assert.deepEqual(
+      errors.map(({ error }) => error.code),
+      ["ERR_CORRUPT"],
+    )
+  })
+})

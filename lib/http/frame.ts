@@ -8,7 +8,7 @@ export class EventFrame {
   readonly type: string
   readonly position: number
   readonly #event: PositionedEvent
-  #bytes: Buffer | undefined
+  #encoded: Buffer | undefined
 
   constructor(event: PositionedEvent) {
     this.aggregateID = event.aggregateID
@@ -20,22 +20,24 @@ export class EventFrame {
 
   /** The message with the position as its id. */
   get byPosition(): Buffer {
-    return (this.#bytes ??= Buffer.from(`${this.#head}data: ${this.#text}\n\n`))
+    return (this.#encoded ??= encoded(this.#event))
   }
 
   /** With the seq instead. */
   get bySeq(): Buffer {
-    return Buffer.concat([Buffer.from(`id: ${this.seq}\n`), this.byPosition.subarray(this.#head.length)])
+    const data = this.byPosition.subarray(idLine(this.position).length)
+    return Buffer.concat([Buffer.from(idLine(this.seq)), data])
   }
+}
 
-  get #head(): string {
-    return `id: ${this.position}\n`
-  }
+/** What somebody else wrote may hold line breaks, between tokens alone; here they would end the line. */
+function encoded(event: PositionedEvent): Buffer {
+  const text = (serialize(event) as string).replaceAll(/[\r\n]/g, " ")
+  return Buffer.from(`${idLine(event.position)}data: ${text}\n\n`)
+}
 
-  /** What somebody else wrote may hold line breaks, between tokens alone; here they would end the line. */
-  get #text(): string {
-    return (serialize(this.#event) as string).replaceAll(/[\r\n]/g, " ")
-  }
+function idLine(id: number): string {
+  return `id: ${id}\n`
 }
 
 /** The events of a page. */
@@ -45,7 +47,7 @@ export function framesOf(page: EventPage): EventFrame[] {
 
 /** A message that is no event. With an id, a client that comes back names it. */
 export function message(name: string, data: object, id?: number): Buffer {
-  const head = id === undefined ? "" : `id: ${id}\n`
+  const head = id === undefined ? "" : idLine(id)
   return Buffer.from(`${head}event: ${name}\ndata: ${JSON.stringify(data)}\n\n`)
 }
 

@@ -86,7 +86,7 @@ async function* logItems(store: WriteContext, lacking: Lacking, signal: AbortSig
       parts.push(bytes)
       size += bytes.length
       if (size < CHUNK) continue
-      yield Buffer.concat(parts)
+      yield joined(parts)
       parts = []
       size = 0
       // A long catch-up leaves room for everybody else.
@@ -96,7 +96,12 @@ async function* logItems(store: WriteContext, lacking: Lacking, signal: AbortSig
     await nextTurn()
     if (signal.aborted) return
   }
-  if (size > 0) yield Buffer.concat(parts)
+  if (size > 0) yield joined(parts)
+}
+
+/** Most pages are a chunk by themselves, and not worth a copy. */
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  return parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts)
 }
 
 /** The ids of aggregates with news, in the order of their creation, a page at a time. */
@@ -145,9 +150,10 @@ async function* array(
 /** The events of one aggregate after a seq, as the texts of JSON objects. Fails where some have been erased since the start. */
 function* eventsOf({ handle, transactions }: WriteContext, aggregateID: string, after: number): Generator<string[]> {
   const quoted = JSON.stringify(aggregateID)
-  for (let last = after; ;) {
+  const through = native.sequence(handle, aggregateID)
+  for (let last = after; last < through;) {
     transactions.assertOpen()
-    const page = native.read(handle, aggregateID, last, -1, ROWS, false)
+    const page = native.read(handle, aggregateID, last, through + 1, ROWS, false)
     const texts: string[] = []
     for (let index = 0; index < eventCount(page); index++) {
       const { event, text } = pageEvent(page, index)
@@ -157,12 +163,8 @@ function* eventsOf({ handle, transactions }: WriteContext, aggregateID: string, 
       texts.push(`{"id":${JSON.stringify(id)},"aggregate_id":${quoted},"seq":${seq},"type":${name},"data":${text}}`)
       last = seq
     }
-    if (texts.length > 0) {
-      yield texts
-      continue
-    }
-    if (last < native.sequence(handle, aggregateID)) throw erasedMeanwhile(aggregateID, last + 1)
-    return
+    if (texts.length === 0) throw erasedMeanwhile(aggregateID, through + 1)
+    yield texts
   }
 }
 

@@ -1,6 +1,7 @@
 import { Hono, type Context } from "hono"
 import { checkFunction, checkInteger, checkOptions } from "../argument"
 import { SyncError, invalidArgument, show } from "../errors"
+import { isThenable } from "../promise"
 import { described } from "../publish"
 import { Store } from "../store"
 import { checkCapacity, type StreamCapacity } from "../stream"
@@ -22,15 +23,18 @@ export interface SyncRoutesOptions {
   authorize: Authorize
   /** How many bytes a request's body may have, as sent and as decompressed. Default 64 MiB. */
   maxBodyBytes?: number | undefined
-  /** After so many milliseconds of silence followers get a sign of life. Default 15,000. */
+  /**
+   * After so many milliseconds followers that there was nothing to tell get a sign of life. Default 15,000. It must be less
+   * than whatever is between cuts after: `Bun.serve` by itself after 10 seconds.
+   */
   heartbeat?: number | undefined
   /** How much may wait for a follower that does not read; more ends its connection. Default 1,000 events, 8 MiB. */
   capacity?: StreamCapacity | undefined
   /**
-   * Hears of what clients are told of as a failure of the server alone: what projectors, listeners of requests and `authorize`
-   * throw, a damaged file, a full disk. Default: a process warning.
+   * Hears of what clients are told of as the server's failure and no more: what projectors and `authorize` threw, a damaged
+   * file, a full disk. Default: a process warning.
    */
-  onError?: ((error: unknown, request: Request) => void) | undefined
+  onError?: ((error: unknown, request: Request) => unknown) | undefined
 }
 
 interface Route {
@@ -67,7 +71,8 @@ export function syncRoutes<Tx>(store: Store<Tx>, options: SyncRoutesOptions): Ho
 
   const tell = (error: unknown, request: Request): void => {
     try {
-      onError(error, request)
+      const result = onError(error, request)
+      if (isThenable(result)) Promise.resolve(result).catch(warn)
     } catch (another) {
       warn(another)
     }
