@@ -39,7 +39,7 @@ async function shut(server) {
 /** A store behind the routes; `instead` may answer a request in their place. */
 async function serving(store, { instead = () => {}, ...options } = {}) {
   const routes = syncRoutes(store, { authorize: "none", ...options })
-  const answer = (request, env) => instead(request) ?? routes.fetch(request, env)
+  const answer = (request, env) => instead(request, env) ?? routes.fetch(request, env)
   const server = serve({ fetch: answer, port: 0, hostname: "127.0.0.1" })
   await once(server, "listening")
   return { url: urlOf(server), port: server.address().port, stop: stoppable(() => shut(server)) }

@@ -13,7 +13,7 @@ export type ReportParked = (error: unknown, aggregateID: string) => void
  * what comes of it later is left out, and the others go on. What concerns all aggregates is thrown.
  */
 export class Applier {
-  /** Events and removals that were new, so far. */
+  /** Events, gaps and removals that were new, so far. */
   applied = 0
   /** Nothing more of these is applied, until their history is asked for again. */
   readonly #parked = new Set<string>()
@@ -72,7 +72,9 @@ export class Applier {
   async #replay(input: Uint8Array | string): Promise<ReplayResult[]> {
     for (let rest = input; rest.length > 0;) {
       try {
-        return await this.store.replayAllAsync(rest, this.options)
+        const results = await this.store.replayAllAsync(rest, this.options)
+        for (const { applied } of results) this.applied += applied
+        return results
       } catch (error) {
         rest = this.#withoutInvalid(rest, error)
       }
@@ -80,8 +82,7 @@ export class Applier {
     return []
   }
 
-  #judge({ aggregateID, applied, error, index }: ReplayResult): void {
-    this.applied += applied
+  #judge({ aggregateID, error, index }: ReplayResult): void {
     if (this.#parked.has(aggregateID)) return
     if (index === undefined) this.#reported.delete(aggregateID)
     else this.#park(aggregateID, error)
@@ -103,10 +104,8 @@ export class Applier {
     const { aggregateID } = namesIn(line)
     if (aggregateID === undefined) throw protocolError(`The server sent what is no log item: ${show(line)}`, error)
     this.#park(aggregateID, error)
-    const before = lines.slice(0, error.index)
-    return [...before, ...lines.slice(error.index + 1).filter((one) => namesIn(one).aggregateID !== aggregateID)].join(
-      "\n",
-    )
+    const after = lines.slice(error.index + 1).filter((one) => namesIn(one).aggregateID !== aggregateID)
+    return [...lines.slice(0, error.index), ...after].join("\n")
   }
 
   /** Without what a parked aggregate's part goes on with, at the beginning. */

@@ -63,6 +63,11 @@ export async function listen(remote: Remote, { aggregates, limit }: Listening): 
   throw refusal
 }
 
+/** How long a line may be that a store can do anything with: any event that a server stores by default, metadata and all. */
+export function longestLine(maxEventBytes: number): number {
+  return Math.max(64 * 1024 * 1024, 3 * maxEventBytes)
+}
+
 /** Whether a refusal may come from a server that does not know the path. */
 export function isUnknownPath({ code }: SyncError): boolean {
   return code === "ERR_PROTOCOL" || code === "ERR_NOT_FOUND"
@@ -88,10 +93,8 @@ class Current implements Dialect {
     return frames(this.live, this.limit, ({ event, data }) => this.#message(event, data))
   }
 
-  async *history(remote: Remote, { held, only }: Wanted): AsyncGenerator<Uint8Array | string, void> {
-    const query = only ? new URLSearchParams({ only: "listed" }) : undefined
-    const body = await compressedBody(TYPES.json, listOf(held))
-    yield* pieces(await askHistory(remote, body, query), this.limit)
+  history(remote: Remote, wanted: Wanted): AsyncGenerator<Uint8Array | string, void> {
+    return historyOf(remote, wanted, this.limit)
   }
 
   #message(event: string | undefined, data: string): LiveMessage | undefined {
@@ -142,6 +145,17 @@ class Older implements Dialect {
     if (this.aggregates?.has(aggregateID) === false) return undefined
     return { kind: "event", text: JSON.stringify(syncEvent), aggregateID }
   }
+}
+
+/** The same of a server that is known not to be an older one. */
+export async function* historyOf(
+  remote: Remote,
+  { held, only }: Omit<Wanted, "others">,
+  limit: number,
+): AsyncGenerator<Uint8Array | string, void> {
+  const query = only ? new URLSearchParams({ only: "listed" }) : undefined
+  const body = await compressedBody(TYPES.json, listOf(held))
+  yield* pieces(await askHistory(remote, body, query), limit)
 }
 
 function listOf(held: ReadonlyMap<string, number>): Uint8Array {

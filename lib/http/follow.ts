@@ -8,7 +8,7 @@ import { Store } from "../store"
 import { Applier } from "./apply"
 import { Backoff, pause, type BackoffOptions } from "./backoff"
 import { Connection, type Progress } from "./connection"
-import type { Listening } from "./dialect"
+import { longestLine, type Listening } from "./dialect"
 import { REMOTE_OPTIONS, checkAddress, retryAfterOf, type Address, type RemoteOptions } from "./remote"
 
 /** What `follow` takes. */
@@ -148,7 +148,7 @@ class Following {
     this.#applier = new Applier(store, { ...replay, signal: this.#stop.signal }, backoff, (error, aggregateID) => {
       this.#call(() => onError(error, { aggregateID }))
     })
-    this.#listening = { aggregates, limit: Math.max(LINE_BYTES, 3 * context.maxEventBytes) }
+    this.#listening = { aggregates, limit: longestLine(context.maxEventBytes) }
   }
 
   async run(): Promise<void> {
@@ -239,9 +239,6 @@ class Following {
     }
   }
 }
-
-/** Of one line: of any event that a server stores by default, metadata and all, or that this store does. */
-const LINE_BYTES = 64 * 1024 * 1024
 
 /** What passes by itself, and is nobody's fault. */
 const PASSING: ReadonlySet<ErrorCode> = new Set(["ERR_UNREACHABLE", "ERR_BUSY"])

@@ -17,7 +17,7 @@ export interface Lack {
 }
 
 /** What may wait; past either bound all of it is dropped, since the history has it. One event always may. */
-export const INBOX = { events: 1_000, bytes: 8 * 1024 * 1024 }
+const CAPACITY = { events: 1_000, characters: 8 * 1024 * 1024 }
 
 /** What a server has told while something else was being done, bounded; and of what its history has to be asked for. */
 export class Inbox {
@@ -116,7 +116,8 @@ export class Inbox {
 
   #keep({ text, aggregateID }: LiveMessage & { kind: "event" }): void {
     if (this.#lost) return
-    const full = this.#events.length >= INBOX.events || (this.#length > 0 && this.#length + text.length > INBOX.bytes)
+    const { events, characters } = CAPACITY
+    const full = this.#events.length >= events || (this.#length > 0 && this.#length + text.length > characters)
     if (full) return this.#lose()
     this.#events.push(aggregateID === undefined ? { text } : { text, aggregateID })
     this.#length += text.length
