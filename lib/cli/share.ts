@@ -1,5 +1,6 @@
 import { Argument, Option, type Command } from "commander"
 import { follow, type FollowDetail, type FollowStatus } from "../http/follow"
+import { push } from "../http/push"
 import type { Store } from "../store"
 import { DB, addCommand, does, repeatedOption } from "./command"
 import { withStore } from "./database"
@@ -8,7 +9,7 @@ import type { Output } from "./output"
 import type { Progress } from "./progress"
 import { counted, printable } from "./text"
 import { addTokenOptions, tokenOf, type TokenOptions } from "./token"
-import { noteUnprojected, warnOfParked } from "./unapplied"
+import { noteUnprojected, warnOfLeft } from "./unapplied"
 import { watched } from "./watched"
 
 const URL_ARGUMENT = new Argument("<url>", "the server's address: https://example.org")
@@ -38,6 +39,52 @@ write those aggregates. An aggregate that cannot go on is told of, and others do
       return following.left.size === 0 ? EXIT.done : EXIT.findings
     }),
   )
+
+  const pushing = addCommand(program, "push", {
+    summary: "send a server what it lacks of a log",
+    about: `Asks what the server has, and sends what is newer, in batches; whatever interrupts it, another call goes on where the
+server stands. An aggregate that the server refuses is told of, and others are sent (exit code 3).`,
+    examples: [
+      ["push app.db https://example.org --token-file token.txt", "everything that is newer"],
+      ["push app.db https://example.org --aggregate ses_1 --owner laptop", "one session, claimed there for laptop"],
+    ],
+  })
+    .addArgument(DB)
+    .addArgument(URL_ARGUMENT)
+  addTokenOptions(pushing)
+    .addOption(repeatedOption("--aggregate <id>", "only this aggregate; may be given again"))
+    .addOption(new Option("--owner <name>", "claim what it sends for this owner, on the server"))
+  does(pushing, pushLog)
+}
+
+interface PushFlags extends TokenOptions {
+  aggregate?: string[]
+  owner?: string
+}
+
+async function pushLog(output: Output, flags: PushFlags, db: string, url: string): Promise<number> {
+  const { aggregate: aggregates, owner } = flags
+  const token = tokenOf(flags)
+  return withStore(db, "read", async (store) => {
+    const { refused, ...result } = await watched(output, "Pushing", "events", (progress, signal) => {
+      const onProgress = ({ events, total }: { events: number; total: number }) => progress.to(events, total)
+      return push(store, { url, token, aggregates, owner, signal, onProgress })
+    })
+    const { aggregates: accepted, events, applied, duplicate } = result
+    if (output.json) {
+      const left = refused.map(({ aggregateID, error }) => ({ aggregateID, ...described(error) }))
+      await output.printJSON({ ...result, refused: left })
+    } else {
+      const sent = `Pushed ${counted(events, "event")} of ${counted(accepted, "aggregate")}`
+      const known =
+        duplicate === 0
+          ? ""
+          : `: ${counted(applied, "was new", "were new")}, ${counted(duplicate, "was", "were")} there already`
+      await output.print(`${sent}${known}.`)
+    }
+    await warnOfLeft(output, refused, "was refused by the server")
+    return refused.length === 0 ? EXIT.done : EXIT.findings
+  })
 }
 
 interface FollowFlags extends TokenOptions {
@@ -133,7 +180,7 @@ class Following {
     if (aggregateID === undefined)
       return this.#print(() => this.output.warn(described(error).message, described(error)))
     this.left.add(aggregateID)
-    this.#print(() => warnOfParked(this.output, [{ aggregateID, error }]))
+    this.#print(() => warnOfLeft(this.output, [{ aggregateID, error }]))
   }
 
   #said(): string {
