@@ -35,7 +35,7 @@ write those aggregates. An aggregate that cannot go on is told of, and others do
   does(following, (output, options: FollowFlags, db: string, url: string) =>
     withStore(db, "create", async (store) => {
       const following = new Following(output, store, url, options)
-      await watched(output, "Catching up", "events", (progress, signal) => following.run(progress, signal))
+      await watched(output, DOING.connecting, "events", (progress, signal) => following.run(progress, signal))
       return following.left.size === 0 ? EXIT.done : EXIT.findings
     }),
   )
@@ -93,6 +93,14 @@ interface FollowFlags extends TokenOptions {
   once?: boolean
 }
 
+const DOING: Record<FollowStatus, string> = {
+  connecting: "Connecting",
+  "catching-up": "Catching up",
+  live: "Live",
+  waiting: "Waiting for the server",
+  stopped: "Stopped",
+}
+
 /** Between two looks at how far it is, in milliseconds. */
 const LOOK = 100
 
@@ -104,6 +112,8 @@ class Following {
   #printing = Promise.resolve()
   #applied = 0
   #isLive = false
+  /** Of the bar. */
+  #title = DOING.connecting
   /** With --once: why it was given up. */
   #failure: unknown
   /** What was told of the last attempt that failed. */
@@ -120,7 +130,7 @@ class Following {
   async run(progress: Progress, signal: AbortSignal): Promise<void> {
     const { store, url, flags } = this
     const undo = store.subscribeAll(() => void this.#applied++)
-    const looking = setInterval(() => this.#isLive || progress.to(this.#applied, undefined), LOOK)
+    const looking = setInterval(() => this.#isLive || progress.to(this.#applied, undefined, this.#title), LOOK)
     try {
       await follow(store, {
         url,
@@ -144,21 +154,25 @@ class Following {
   }
 
   #status(status: FollowStatus, { error, ...detail }: FollowDetail): void {
-    const { output } = this
     // It has been given its end, and nobody waits for a word.
     if (status === "stopped") return
     this.#isLive = status === "live"
-    if (output.json) {
+    this.#title = DOING[status]
+    if (this.output.json) {
       const told = error === undefined ? {} : { error: described(error) }
-      this.#print(() => output.printJSON({ status, applied: this.#applied, ...detail, ...told }))
-    } else if (status === "connecting" && this.#told === undefined)
-      this.#print(() => output.print(`Connecting to ${printable(this.url)}.`))
-    else if (status === "live") this.#print(() => this.#tellLive())
-    else if (status === "waiting") this.#tellWaiting(error, detail.delay ?? 0)
-    if (status === "live" && this.flags.once) this.#stop.abort()
-    if (status === "waiting" && this.flags.once) {
-      this.#failure = error
-      this.#stop.abort()
+      this.#print(() => this.output.printJSON({ status, applied: this.#applied, ...detail, ...told }))
+    } else this.#tell(status, error)
+    if (!this.flags.once) return
+    if (status === "waiting") this.#failure = error
+    if (status === "waiting" || status === "live") this.#stop.abort()
+  }
+
+  /** For people, to whom attempts are no news. */
+  #tell(status: FollowStatus, error: unknown): void {
+    if (status === "live") this.#print(() => this.#tellLive())
+    else if (status === "waiting") this.#tellWaiting(error)
+    else if (status === "connecting" && this.#told === undefined) {
+      this.#print(() => this.output.print(`Connecting to ${printable(this.url)}.`))
     }
   }
 
@@ -169,11 +183,11 @@ class Following {
   }
 
   /** Once, and again where there is another reason. */
-  #tellWaiting(error: unknown, delay: number): void {
+  #tellWaiting(error: unknown): void {
     const { message } = described(error)
     if (this.#told === message || this.flags.once) return
     this.#told = message
-    this.#print(() => this.output.warn(`${message}. Trying again in ${(delay / 1000).toFixed(1)} s, and on.`))
+    this.#print(() => this.output.warn(`${message}. Trying until it is there again.`))
   }
 
   #error(error: unknown, aggregateID: string | undefined): void {
