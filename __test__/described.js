@@ -32,13 +32,16 @@ async function description() {
 
 const escaped = (name) => encodeURIComponent(name.replaceAll("~", "~0").replaceAll("/", "~1"))
 
+const prefixOf = (asked, path) => (asked.endsWith(path) ? asked.slice(0, -path.length) : undefined)
+
 /**
  * Asserts that an answer is one that the document knows for this request: its status, the type of its content and, of JSON,
  * the content; and that what was accepted is what the document says can be sent. Paths may have a prefix.
  */
 async function assertDescribed(method, url, sent, { status, type, json }) {
   const { document, check } = await description()
-  const path = Object.keys(document.paths).find((path) => url.split("?")[0].endsWith(path))
+  const asked = url.split("?")[0]
+  const path = Object.keys(document.paths).find((path) => /^$|[^/]$/.test(prefixOf(asked, path) ?? "/"))
   const operation = document.paths[path]?.[method.toLowerCase()]
   if (json !== undefined && status >= 400) check(`/components/schemas/Error${status}`, json)
   if (operation === undefined || method === "HEAD") return
