@@ -5,7 +5,7 @@
 const assert = require("node:assert/strict")
 const { existsSync, writeFileSync } = require("node:fs")
 const { createServer } = require("node:http")
-const { once } = require("node:events")
+const { EventEmitter, once } = require("node:events")
 const { setTimeout: pause } = require("node:timers/promises")
 const { afterEach, describe, test } = require("node:test")
 const command = require("./command.js")
@@ -83,7 +83,7 @@ describe("serve", () => {
       await one.until(/at http:\/\/127\.0\.0\.1:\d+, with a token\. Ctrl-C stops it\.\n/)
       await stopped(one, "SIGINT")
       assert.ok(!(one.stdout + one.stderr).includes(TOKEN))
-      assert.equal(one.stderr, "")
+      assert.equal(one.stderr, "Stopped.\n")
     }
     const one = await stopped(await serving(path))
     assert.deepEqual(Object.keys(JSON.parse(one.stdout)), ["url"])
@@ -291,5 +291,75 @@ describe("follow", () => {
     one.child.stdout.destroy()
     one.child.kill("SIGINT")
     assert.equal(await one.ended, 0, one.stderr)
+  })
+})
+
+describe("push", () => {
+  const push = (path, url, ...args) => syncline(["push", path, url, ...args], { env })
+
+  test("sends what the server lacks, and then nothing", async () => {
+    const path = logFile([
+      ...history("a", 500),
+      { kind: "gap", aggregateID: "b", after: -1, through: 4 },
+      ...history("b", 3, 5),
+    ])
+    const there = file("there.db")
+    const { url } = await serving(there, ["--create"])
+    assert.deepEqual(await push(path, url), { code: 0, stdout: "Pushed 503 events of 2 aggregates.\n", stderr: "" })
+    assert.deepEqual(await told(there), await told(path))
+    add(path, history("a", 2, 500))
+    const { code, stdout } = await push(path, url, "--json")
+    assert.equal(code, 0)
+    assert.deepEqual(JSON.parse(stdout), { aggregates: 1, events: 2, applied: 2, duplicate: 0, refused: [] })
+    assert.match((await push(path, url)).stdout, /^Pushed 0 events of 0 aggregates\.\n$/)
+  })
+
+  test("--aggregate and --owner; what the server refuses is told of, and the others are sent: exit code 3", async () => {
+    const path = logFile([...history("a", 3), ...history("b", 3), ...history("c", 3)])
+    const there = file("there.db")
+    withLog(there, (store) => store.claim("a", "phone"))
+    const { url } = await serving(there)
+    const args = ["--owner", "desk", "--aggregate", "a", "--aggregate", "b"]
+    const { code, stdout, stderr } = await push(path, url, ...args)
+    assert.deepEqual([code, stdout], [3, "Pushed 3 events of 1 aggregate.\n"])
+    assert.match(stderr, /^warning: a was refused by the server: /)
+    const asJson = await push(path, url, ...args, "--json")
+    const { refused: left } = JSON.parse(asJson.stdout)
+    assert.deepEqual([asJson.code, left[0].aggregateID, left[0].code], [3, "a", "ERR_NOT_OWNER"])
+    assert.equal(JSON.parse(asJson.stderr).aggregateID, "a")
+    const held = kept(there, { readonly: true })
+    assert.deepEqual(held.owner("b"), { owner: "desk", epoch: 1 })
+    assert.equal(held.sequence("c"), -1)
+  })
+
+  test("the wrong token, and no aggregate of that name", async () => {
+    const path = logFile(history("a", 3))
+    const { url } = await serving(file("there.db"), ["--create"])
+    await refused(["push", path, url, "--token", "wrong"], 1, /token/, { code: "ERR_UNAUTHORIZED" })
+    await refused(["push", file("none.db"), url], 1, /There is no file/, { code: "ERR_NOT_FOUND" })
+  })
+
+  test("interrupted it exits with 130, and another one goes on from there", async () => {
+    const path = logFile(Array.from({ length: 10 }, (_, n) => history(`note ${n}`, 1_000)).flat())
+    const there = file("there.db")
+    const real = await serving(there, ["--create"])
+    // In front of the server: the second batch is never answered.
+    const batches = []
+    const news = new EventEmitter()
+    const half = await server((request, response) => {
+      if (request.url.startsWith("/sync/replay") && batches.push(request) > 1) return news.emit("second")
+      return passOn(real.url, request, response).catch(() => response.destroy())
+    })
+    const second = once(news, "second")
+    const one = start(["push", path, half, "--json"], { env })
+    await second
+    one.child.kill("SIGINT")
+    assert.equal(await one.ended, 130, one.stderr)
+    assert.equal(JSON.parse(one.stderr).code, "ERR_ABORTED")
+    const { stdout } = await push(path, real.url, "--json")
+    const { events, duplicate } = JSON.parse(stdout)
+    assert.ok(events > 0 && events < 10_000, stdout)
+    assert.equal(duplicate, 0)
+    assert.deepEqual(await told(there), await told(path))
   })
 })

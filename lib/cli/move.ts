@@ -10,7 +10,7 @@ import { assertExists, withStore } from "./database"
 import { EXIT } from "./failure"
 import type { Output } from "./output"
 import { counted, jsonText, size } from "./text"
-import { noteUnprojected, warnOfParked } from "./unapplied"
+import { noteUnprojected, warnOfLeft } from "./unapplied"
 import { watched } from "./watched"
 
 /** `export`, `import`: a log as a file. */
@@ -154,7 +154,7 @@ async function importLog(output: Output, _options: object, db: string, file: str
         "The file was cut: what stands before the cut is imported. Importing the whole file goes on from there.",
       )
     }
-    await warnOfParked(output, parked)
+    await warnOfLeft(output, parked)
     await noteUnprojected(output, store)
     return result.complete === false || parked.length > 0 ? EXIT.findings : EXIT.done
   })

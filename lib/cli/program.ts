@@ -55,7 +55,7 @@ function createProgram(output: Output): Command {
       getErrHasColors: () => isColorful(process.stderr),
       // Errors as JSON are one document; what commander adds to them for people is not.
       writeErr: (text) => void (output.json || process.stderr.write(text)),
-      outputError: (text) => void complain(output, text),
+      outputError: (text) => void complain(output, text).catch(() => {}),
     })
   program.commandsGroup("To look:")
   addLook(program)

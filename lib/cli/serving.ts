@@ -11,6 +11,9 @@ import { printable } from "./text"
 /** What is still being answered when it is stopped has this long, in milliseconds. */
 const GRACE = 2_000
 
+/** Between two looks for connections that are done, in milliseconds. */
+const SWEEP = 20
+
 /** Where a store is served, and for whom. */
 export interface Serving {
   /** As it was named. */
@@ -60,9 +63,11 @@ async function stop(server: Server, store: Store): Promise<void> {
   // On connections that are there already: to their clients the server is gone, and not one that answers with errors.
   server.prependListener("request", ({ socket }) => socket.destroy())
   store.close()
-  server.closeIdleConnections()
+  // A connection is idle, and kept for more, once its stream has come to its end.
+  const idle = setInterval(() => server.closeIdleConnections(), SWEEP)
   const late = setTimeout(() => server.closeAllConnections(), GRACE)
   await closed
+  clearInterval(idle)
   clearTimeout(late)
 }
 

@@ -1,5 +1,6 @@
 import { Argument, Option, type Command } from "commander"
 import { follow, type FollowDetail, type FollowStatus } from "../http/follow"
+import { push } from "../http/push"
 import type { Store } from "../store"
 import { DB, addCommand, does, repeatedOption } from "./command"
 import { withStore } from "./database"
@@ -8,7 +9,7 @@ import type { Output } from "./output"
 import type { Progress } from "./progress"
 import { counted, printable } from "./text"
 import { addTokenOptions, tokenOf, type TokenOptions } from "./token"
-import { noteUnprojected, warnOfParked } from "./unapplied"
+import { noteUnprojected, warnOfLeft } from "./unapplied"
 import { watched } from "./watched"
 
 const URL_ARGUMENT = new Argument("<url>", "the server's address: https://example.org")
@@ -34,16 +35,70 @@ write those aggregates. An aggregate that cannot go on is told of, and others do
   does(following, (output, options: FollowFlags, db: string, url: string) =>
     withStore(db, "create", async (store) => {
       const following = new Following(output, store, url, options)
-      await watched(output, "Catching up", "events", (progress, signal) => following.run(progress, signal))
+      await watched(output, DOING.connecting, "events", (progress, signal) => following.run(progress, signal))
       return following.left.size === 0 ? EXIT.done : EXIT.findings
     }),
   )
+
+  const pushing = addCommand(program, "push", {
+    summary: "send a server what it lacks of a log",
+    about: `Asks what the server has, and sends what is newer, in batches; whatever interrupts it, another call goes on where the
+server stands. An aggregate that the server refuses is told of, and others are sent (exit code 3).`,
+    examples: [
+      ["push app.db https://example.org --token-file token.txt", "everything that is newer"],
+      ["push app.db https://example.org --aggregate ses_1 --owner laptop", "one session, claimed there for laptop"],
+    ],
+  })
+    .addArgument(DB)
+    .addArgument(URL_ARGUMENT)
+  addTokenOptions(pushing)
+    .addOption(repeatedOption("--aggregate <id>", "only this aggregate; may be given again"))
+    .addOption(new Option("--owner <name>", "claim what it sends for this owner, on the server"))
+  does(pushing, pushLog)
+}
+
+interface PushFlags extends TokenOptions {
+  aggregate?: string[]
+  owner?: string
+}
+
+async function pushLog(output: Output, flags: PushFlags, db: string, url: string): Promise<number> {
+  const { aggregate: aggregates, owner } = flags
+  const token = tokenOf(flags)
+  return withStore(db, "read", async (store) => {
+    const { refused, ...result } = await watched(output, "Pushing", "events", (progress, signal) => {
+      const onProgress = ({ events, total }: { events: number; total: number }) => progress.to(events, total)
+      return push(store, { url, token, aggregates, owner, signal, onProgress })
+    })
+    const { aggregates: accepted, events, applied, duplicate } = result
+    if (output.json) {
+      const left = refused.map(({ aggregateID, error }) => ({ aggregateID, ...described(error) }))
+      await output.printJSON({ ...result, refused: left })
+    } else {
+      const sent = `Pushed ${counted(events, "event")} of ${counted(accepted, "aggregate")}`
+      const known =
+        duplicate === 0
+          ? ""
+          : `: ${counted(applied, "was new", "were new")}, ${counted(duplicate, "was", "were")} there already`
+      await output.print(`${sent}${known}.`)
+    }
+    await warnOfLeft(output, refused, "was refused by the server")
+    return refused.length === 0 ? EXIT.done : EXIT.findings
+  })
 }
 
 interface FollowFlags extends TokenOptions {
   aggregate?: string[]
   owner?: string
   once?: boolean
+}
+
+const DOING: Record<FollowStatus, string> = {
+  connecting: "Connecting",
+  "catching-up": "Catching up",
+  live: "Live",
+  waiting: "Waiting for the server",
+  stopped: "Stopped",
 }
 
 /** Between two looks at how far it is, in milliseconds. */
@@ -57,6 +112,8 @@ class Following {
   #printing = Promise.resolve()
   #applied = 0
   #isLive = false
+  /** Of the bar. */
+  #title = DOING.connecting
   /** With --once: why it was given up. */
   #failure: unknown
   /** What was told of the last attempt that failed. */
@@ -73,7 +130,7 @@ class Following {
   async run(progress: Progress, signal: AbortSignal): Promise<void> {
     const { store, url, flags } = this
     const undo = store.subscribeAll(() => void this.#applied++)
-    const looking = setInterval(() => this.#isLive || progress.to(this.#applied, undefined), LOOK)
+    const looking = setInterval(() => this.#isLive || progress.to(this.#applied, undefined, this.#title), LOOK)
     try {
       await follow(store, {
         url,
@@ -97,21 +154,25 @@ class Following {
   }
 
   #status(status: FollowStatus, { error, ...detail }: FollowDetail): void {
-    const { output } = this
     // It has been given its end, and nobody waits for a word.
     if (status === "stopped") return
     this.#isLive = status === "live"
-    if (output.json) {
+    this.#title = DOING[status]
+    if (this.output.json) {
       const told = error === undefined ? {} : { error: described(error) }
-      this.#print(() => output.printJSON({ status, applied: this.#applied, ...detail, ...told }))
-    } else if (status === "connecting" && this.#told === undefined)
-      this.#print(() => output.print(`Connecting to ${printable(this.url)}.`))
-    else if (status === "live") this.#print(() => this.#tellLive())
-    else if (status === "waiting") this.#tellWaiting(error, detail.delay ?? 0)
-    if (status === "live" && this.flags.once) this.#stop.abort()
-    if (status === "waiting" && this.flags.once) {
-      this.#failure = error
-      this.#stop.abort()
+      this.#print(() => this.output.printJSON({ status, applied: this.#applied, ...detail, ...told }))
+    } else this.#tell(status, error)
+    if (!this.flags.once) return
+    if (status === "waiting") this.#failure = error
+    if (status === "waiting" || status === "live") this.#stop.abort()
+  }
+
+  /** For people, to whom attempts are no news. */
+  #tell(status: FollowStatus, error: unknown): void {
+    if (status === "live") this.#print(() => this.#tellLive())
+    else if (status === "waiting") this.#tellWaiting(error)
+    else if (status === "connecting" && this.#told === undefined) {
+      this.#print(() => this.output.print(`Connecting to ${printable(this.url)}.`))
     }
   }
 
@@ -122,18 +183,18 @@ class Following {
   }
 
   /** Once, and again where there is another reason. */
-  #tellWaiting(error: unknown, delay: number): void {
+  #tellWaiting(error: unknown): void {
     const { message } = described(error)
     if (this.#told === message || this.flags.once) return
     this.#told = message
-    this.#print(() => this.output.warn(`${message}. Trying again in ${(delay / 1000).toFixed(1)} s, and on.`))
+    this.#print(() => this.output.warn(`${message}. Trying until it is there again.`))
   }
 
   #error(error: unknown, aggregateID: string | undefined): void {
     if (aggregateID === undefined)
       return this.#print(() => this.output.warn(described(error).message, described(error)))
     this.left.add(aggregateID)
-    this.#print(() => warnOfParked(this.output, [{ aggregateID, error }]))
+    this.#print(() => warnOfLeft(this.output, [{ aggregateID, error }]))
   }
 
   #said(): string {

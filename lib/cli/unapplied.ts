@@ -15,14 +15,14 @@ export interface Left {
 }
 
 /** Tells which aggregates could not go on. */
-export async function warnOfParked(output: Output, parked: readonly Left[]): Promise<void> {
-  for (const { aggregateID, error, line } of parked.slice(0, MOST_TOLD)) {
+export async function warnOfLeft(output: Output, all: readonly Left[], what = "was left as it was"): Promise<void> {
+  for (const { aggregateID, error, line } of all.slice(0, MOST_TOLD)) {
     const place = line === undefined ? "" : ` at line ${line}`
     const { code, message } = described(error)
-    await output.warn(`${aggregateID} was left as it was${place}: ${message}`, { aggregateID, code, message, line })
+    await output.warn(`${aggregateID} ${what}${place}: ${message}`, { aggregateID, code, message, line })
   }
-  const more = parked.length - MOST_TOLD
-  if (more > 0) await output.warn(`${counted(more, "more aggregate was", "more aggregates were")} left as they were.`)
+  const more = all.length - MOST_TOLD
+  if (more > 0) await output.warn(`The same is true of ${counted(more, "more aggregate")}.`)
 }
 
 /** Says that what was stored is not in the program's tables yet. */
