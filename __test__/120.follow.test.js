@@ -257,6 +257,42 @@ describe("an aggregate that cannot be applied", () => {
     coded("ERR_REPLAY_DIVERGED", /./, { aggregateID: "a", seq: 2 })(one.errors[0].error)
   })
 
+  test("two histories are found out also where the reader wrote on while it was away", async () => {
+    const { writer, reader } = pair()
+    for (const { store } of [writer, reader]) store.replayAll(history("a", 2))
+    const own = reader.write("a", "my own")
+    writer.write("a")
+    writer.write("a")
+    writer.write("b")
+    const { url } = await serving(writer.store)
+    const one = following(reader.store, { url })
+    await one.live()
+    assert.deepEqual([reader.store.sequence("a"), reader.store.sequence("b")], [2, 0])
+    assert.equal(reader.store.get("a", 2).id, own.id)
+    assert.equal(one.errors.length, 1)
+    coded("ERR_REPLAY_DIVERGED", /./, { aggregateID: "a", seq: 2 })(one.errors[0].error)
+  })
+
+  test("mistake 7: what the server cannot read is parked and reported, others go on", async () => {
+    const { writer, reader } = pair()
+    writer.store.replayAll([...history("a", 3), ...history("bad", 3), ...history("c", 2)])
+    writer.store.db.exec("DELETE FROM event WHERE seq = 1 AND aggregate = 2")
+    const { url } = await serving(writer.store)
+    const one = following(reader.store, { url })
+    await one.live()
+    assert.deepEqual([...reader.store.sequences()].toSorted(), [
+      ["a", 2],
+      ["c", 1],
+    ])
+    assert.equal(one.errors.length, 1)
+    coded("ERR_CORRUPT", /The server cannot read aggregate "bad" any further/, { aggregateID: "bad" })(
+      one.errors[0].error,
+    )
+    writer.write("c")
+    await until(() => reader.store.sequence("c") === 2)
+    assert.equal(one.errors.length, 1)
+  })
+
   test("one event that is too large refuses its aggregate, not what comes with it", async () => {
     const { writer, reader } = pair({ maxEventBytes: 100 })
     writer.store.replayAll(history("a", 2))

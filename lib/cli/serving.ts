@@ -28,7 +28,7 @@ export async function serveStore(output: Output, store: Store, serving: Serving)
   const { db, host, port, authorize } = serving
   const onError = (error: unknown) =>
     void output.warn(`A request failed: ${(error as Error)?.message ?? error}`).catch(() => {})
-  const { fetch } = syncRoutes(recording(store), { authorize, onError })
+  const { fetch } = syncRoutes(store, { authorize, unknown: "record", onError })
   const server = createAdaptorServer({ fetch }) as Server
   server.listen(port, host)
   // Rejects with what the system has against the address.
@@ -69,16 +69,6 @@ async function stop(server: Server, store: Store): Promise<void> {
   await closed
   clearInterval(idle)
   clearTimeout(late)
-}
-
-/**
- * The store, but that it records events of any type: it knows none, and what is pushed would be refused. `syncRoutes` leaves
- * that to the store's own calls.
- */
-function recording(store: Store): Store {
-  const replayAllAsync: Store["replayAllAsync"] = (input, options) =>
-    Object.getPrototypeOf(store).replayAllAsync.call(store, input, { ...options, unknown: "record" })
-  return Object.assign(store, { replayAllAsync })
 }
 
 function isLoopback(address: string): boolean {

@@ -101,9 +101,9 @@ export class Applier {
     if (!(error instanceof SyncError) || error.index === undefined || !OF_ITEMS.has(error.code)) throw error
     const lines = linesOf(input)
     const line = lines[error.index] ?? ""
-    const { aggregateID } = namesIn(line)
+    const { aggregateID, unreadable } = namesIn(line)
     if (aggregateID === undefined) throw protocolError(`The server sent what is no log item: ${show(line)}`, error)
-    this.#park(aggregateID, error)
+    this.#park(aggregateID, unreadable ?? error)
     const after = lines.slice(error.index + 1).filter((one) => namesIn(one).aggregateID !== aggregateID)
     return [...lines.slice(0, error.index), ...after].join("\n")
   }
@@ -141,15 +141,19 @@ function linesOf(input: Uint8Array | string): string[] {
   return text.split("\n").filter((line) => line.trim() !== "")
 }
 
-/** Whose item a line is; nobody's where it is no JSON. */
-function namesIn(line: string): { aggregateID: string | undefined; seq: number } {
+/** Whose item a line is; nobody's where it is no JSON. Or what the server says that it cannot read on. */
+function namesIn(line: string): { aggregateID: string | undefined; seq: number; unreadable?: SyncError } {
   let item
   try {
     item = JSON.parse(line) as { event?: unknown } | null
   } catch {
     return { aggregateID: undefined, seq: -1 }
   }
-  const { aggregateID, seq } = Object(item?.event ?? item) as Record<string, unknown>
+  const { kind, aggregateID, seq, message } = Object(item?.event ?? item) as Record<string, unknown>
+  if (kind === "unreadable" && typeof aggregateID === "string") {
+    const what = `The server cannot read aggregate "${aggregateID}" any further: ${String(message)}`
+    return { aggregateID, seq: -1, unreadable: new SyncError("ERR_CORRUPT", what, { aggregateID }) }
+  }
   return {
     aggregateID: typeof aggregateID === "string" ? aggregateID : undefined,
     seq: typeof seq === "number" ? seq : -1,

@@ -147,13 +147,16 @@ class Older implements Dialect {
   }
 }
 
-/** The same of a server that is known not to be an older one. */
+/**
+ * The same of a server that is known not to be an older one. Of what has gone on there the last event that is held comes
+ * again, so that a replay compares it: two histories of one aggregate must be found out, not put one on the other.
+ */
 export async function* historyOf(
   remote: Remote,
   { held, only }: Omit<Wanted, "others">,
   limit: number,
 ): AsyncGenerator<Uint8Array | string, void> {
-  const query = only ? new URLSearchParams({ only: "listed" }) : undefined
+  const query = new URLSearchParams({ overlap: "1", ...(only && { only: "listed" }) })
   const body = await compressedBody(TYPES.json, listOf(held))
   yield* pieces(await askHistory(remote, body, query), limit)
 }

@@ -193,7 +193,7 @@ class Following {
 
   async #wait(error: SyncError): Promise<void> {
     const delay = this.#backoff.next(retryAfterOf(error))
-    if (!PASSING.has(error.code)) this.#report(error)
+    if (!PASSING.has(error.code) && error.status !== UNAVAILABLE) this.#report(error)
     this.#become("waiting", { error, attempt: this.#backoff.failures, delay })
     await pause(delay, this.#stop.signal)
   }
@@ -242,6 +242,9 @@ class Following {
 
 /** What passes by itself, and is nobody's fault. */
 const PASSING: ReadonlySet<ErrorCode> = new Set(["ERR_UNREACHABLE", "ERR_BUSY"])
+
+/** What a server answers that is about to stop, or has just begun. */
+const UNAVAILABLE = 503
 
 /** What this store, or the call, will say again. */
 const OWN_FAULT: ReadonlySet<ErrorCode> = new Set(["ERR_INVALID_ARGUMENT", "ERR_ASYNC_SCHEMA", "ERR_POISONED"])

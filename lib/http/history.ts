@@ -3,8 +3,8 @@ import type { Context } from "hono"
 import { MAX_SEQ, checkAggregateID, checkChoice, checkInteger } from "../argument"
 import { compressed } from "../compression"
 import type { WriteContext } from "../context"
-import { SyncError, show } from "../errors"
-import { createdPages, hasNews, lines } from "../lines"
+import { SyncError, show, syncErrorOf } from "../errors"
+import { createdPages, hasNews, lines, type Lines } from "../lines"
 import { native } from "../native"
 import { eventCount, pageEvent } from "../payload"
 import { acceptedEncoding, acceptedFormat } from "./accept"
@@ -29,6 +29,14 @@ interface Lacking {
   readonly held: ReadonlyMap<string, number>
   /** Aggregates that the reader did not list are not meant. */
   readonly listedOnly: boolean
+  /** Of aggregates with news, the last event that the reader holds is told again, so that a replay compares it. */
+  readonly overlap: boolean
+}
+
+/** An aggregate of which there may be something to tell. */
+interface News {
+  readonly aggregateID: string
+  readonly seq: number
 }
 
 /** `POST /sync/history`: what is newer than what the reader holds. */
@@ -41,8 +49,10 @@ export async function answerHistory(
   store.transactions.assertOpen()
   const only = context.req.query("only")
   const listedOnly = only !== undefined && checkChoice("only", only, ["listed"], "listed") === "listed"
+  const overlap = context.req.query("overlap")
+  if (overlap !== undefined) checkChoice("overlap", overlap, ["1"], "1")
   const held = await heldBy(context.req.raw, maxBodyBytes)
-  const lacking = { held, listedOnly }
+  const lacking = { held, listedOnly, overlap: overlap !== undefined }
   const format = acceptedFormat(context)
   const encoding = acceptedEncoding(context)
   const headers: Record<string, string> = {
@@ -52,11 +62,12 @@ export async function answerHistory(
   }
   let incomplete: ReadonlySet<string>
   if (format === "json") {
-    incomplete = await incompleteIn(store, lacking, context.req.raw.signal)
+    incomplete = await incompleteIn(store, lacking, context.req.raw.signal, report)
     if (incomplete.size > 0) Object.assign(headers, incompleteHeaders(incomplete))
   }
   const chunksFor = ({ signal }: { signal: AbortSignal }) => {
-    const plain = format === "ndjson" ? logItems(store, lacking, signal) : array(store, lacking, incomplete, signal)
+    const plain =
+      format === "ndjson" ? logItems(store, lacking, signal, report) : array(store, lacking, incomplete, signal)
     return encoding === undefined ? plain : compressed(plain, encoding)
   }
   return answerStream(context, headers, chunksFor, report)
@@ -77,21 +88,28 @@ async function heldBy(request: Request, maxBodyBytes: number): Promise<Map<strin
 }
 
 /** As log items, a line each: what an array cannot say, too. */
-async function* logItems(store: WriteContext, lacking: Lacking, signal: AbortSignal): AsyncGenerator<Uint8Array, void> {
-  const after = (aggregateID: string) => lacking.held.get(aggregateID)
+async function* logItems(
+  store: WriteContext,
+  lacking: Lacking,
+  signal: AbortSignal,
+  report: (error: unknown) => void,
+): AsyncGenerator<Uint8Array, void> {
   let parts: Uint8Array[] = []
   let size = 0
-  for (const only of withNews(store, lacking)) {
-    for (const { bytes } of lines(store, { after, only })) {
-      parts.push(bytes)
-      size += bytes.length
-      if (size < CHUNK) continue
-      yield joined(parts)
-      parts = []
-      size = 0
-      // A long catch-up leaves room for everybody else.
-      await nextTurn()
-      if (signal.aborted) return
+  for (const page of withNews(store, lacking)) {
+    for (const one of page) {
+      for (const part of newsOf(store, lacking, one, report)) {
+        const bytes = "unreadable" in part ? unreadableLine(one.aggregateID, part.unreadable) : part.bytes
+        parts.push(bytes)
+        size += bytes.length
+        if (size < CHUNK) continue
+        yield joined(parts)
+        parts = []
+        size = 0
+        // A long catch-up leaves room for everybody else.
+        await nextTurn()
+        if (signal.aborted) return
+      }
     }
     await nextTurn()
     if (signal.aborted) return
@@ -99,21 +117,50 @@ async function* logItems(store: WriteContext, lacking: Lacking, signal: AbortSig
   if (size > 0) yield joined(parts)
 }
 
+/** One aggregate's news. The last part says where they cannot be read on: one damaged aggregate keeps back no other. */
+function* newsOf(
+  store: WriteContext,
+  { held, overlap }: Lacking,
+  { aggregateID, seq }: News,
+  report: (error: unknown) => void,
+): Generator<Lines | { readonly unreadable: SyncError }, void> {
+  const last = held.get(aggregateID)
+  const isBehind = last !== undefined && last >= 0 && last < seq
+  const after = () => (overlap && isBehind ? last - 1 : last)
+  try {
+    yield* lines(store, { after, only: [aggregateID] })
+  } catch (error) {
+    const unreadable = syncErrorOf(error)
+    if (unreadable?.code !== "ERR_CORRUPT" || (unreadable.aggregateID ?? aggregateID) !== aggregateID) throw error
+    report(error)
+    yield { unreadable }
+  }
+}
+
+/** In the place of what cannot be read. */
+function unreadableLine(aggregateID: string, { code, message }: SyncError): Uint8Array {
+  return Buffer.from(`${JSON.stringify({ kind: "unreadable", aggregateID, code, message })}\n`)
+}
+
 /** Most pages are a chunk by themselves, and not worth a copy. */
 function joined(parts: readonly Uint8Array[]): Uint8Array {
   return parts.length === 1 ? (parts[0] as Uint8Array) : Buffer.concat(parts)
 }
 
-/** The ids of aggregates with news, in the order of their creation, a page at a time. */
-function* withNews(store: WriteContext, { held, listedOnly }: Lacking): Generator<string[], void> {
+/** Aggregates with news, in the order of their creation, a page at a time. */
+function* withNews(store: WriteContext, { held, listedOnly }: Lacking): Generator<News[], void> {
   if (listedOnly && held.size <= FEW) {
     const flat = native.sequences(store.handle, [...held.keys()])
-    yield flat.filter((_, at) => at % 2 === 0) as string[]
+    const page: News[] = []
+    for (let at = 0; at < flat.length; at += 2) {
+      page.push({ aggregateID: flat[at] as string, seq: flat[at + 1] as number })
+    }
+    yield page
     return
   }
   for (const page of createdPages(store)) {
     const meant = listedOnly ? page.filter(({ aggregateID }) => held.has(aggregateID)) : page
-    yield meant.filter((one) => hasNews(one, held.get(one.aggregateID))).map(({ aggregateID }) => aggregateID)
+    yield meant.filter((one) => hasNews(one, held.get(one.aggregateID)))
   }
 }
 
@@ -127,7 +174,7 @@ async function* array(
   let text = "["
   let any = false
   for (const page of withNews(store, lacking)) {
-    for (const aggregateID of page) {
+    for (const { aggregateID } of page) {
       if (incomplete.has(aggregateID)) continue
       for (const events of eventsOf(store, aggregateID, lacking.held.get(aggregateID) ?? -1)) {
         for (const event of events) {
@@ -173,19 +220,25 @@ function erasedMeanwhile(aggregateID: string, seq: number): SyncError {
   return new SyncError("ERR_ABORTED", message, { aggregateID, seq })
 }
 
-/** The aggregates of which an array would not say all, since something of their log is a gap or was removed. */
-async function incompleteIn(store: WriteContext, lacking: Lacking, signal: AbortSignal): Promise<Set<string>> {
-  const after = (aggregateID: string) => lacking.held.get(aggregateID)
+/** The aggregates of which an array would not say all: something of their log is a gap, was removed, or cannot be read. */
+async function incompleteIn(
+  store: WriteContext,
+  lacking: Lacking,
+  signal: AbortSignal,
+  report: (error: unknown) => void,
+): Promise<Set<string>> {
   const incomplete = new Set<string>()
   let size = 0
-  for (const only of withNews(store, lacking)) {
-    for (const { aggregateID, bytes, gaps, removed } of lines(store, { after, only })) {
-      if (gaps > 0 || removed > 0) incomplete.add(aggregateID)
-      size += bytes.length
-      if (size < CHUNK) continue
-      size = 0
-      await nextTurn()
-      if (signal.aborted) throw new SyncError("ERR_ABORTED", "The client has left")
+  for (const page of withNews(store, lacking)) {
+    for (const one of page) {
+      for (const part of newsOf(store, lacking, one, report)) {
+        if ("unreadable" in part || part.gaps > 0 || part.removed > 0) incomplete.add(one.aggregateID)
+        size += "unreadable" in part ? 0 : part.bytes.length
+        if (size < CHUNK) continue
+        size = 0
+        await nextTurn()
+        if (signal.aborted) throw new SyncError("ERR_ABORTED", "The client has left")
+      }
     }
     await nextTurn()
   }

@@ -13,11 +13,15 @@ interface Incoming {
 }
 
 /** `POST /sync/replay`: applies what was recorded elsewhere, in one transaction, and tells listeners and followers of it. */
-export async function answerReplay<Tx>({ req }: Context, store: Store<Tx>, maxBodyBytes: number): Promise<Response> {
+export async function answerReplay<Tx>(
+  { req }: Context,
+  store: Store<Tx>,
+  { maxBodyBytes, unknown }: { readonly maxBodyBytes: number; readonly unknown: "error" | "record" },
+): Promise<Response> {
   const format = formatOf(req.raw, ["json", "ndjson"])
   const body = await readBody(req.raw, maxBodyBytes)
   const { input, owner, epoch } = format === "json" ? fromJson(body) : fromLines(body, req)
-  const options: ReplayAsyncOptions = { publish: true, signal: req.raw.signal }
+  const options: ReplayAsyncOptions = { publish: true, unknown, signal: req.raw.signal }
   const checkedOwner = checkOwner("owner", owner)
   if (checkedOwner !== null) options.owner = checkedOwner
   if (epoch !== undefined && epoch !== null) options.epoch = checkInteger("epoch", epoch, 0)

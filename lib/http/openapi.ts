@@ -120,10 +120,16 @@ A comment is sent where there was nothing to send for a while. Who does not read
 is made as it is read. Where it cannot be completed the connection breaks.
 
 As NDJSON it is log items, aggregates in the order of their creation; each that has news ends with its \`synced\` item, and
-others are left out. As an array it is events alone: an aggregate of which something is a gap or was removed is left
-out, and named in a header.`,
+others are left out. Where the file is damaged, a line \`{kind: "unreadable", aggregateID, code, message}\` stands for what is left
+of that aggregate. As an array it is events alone: an aggregate of which something is a gap, was removed or cannot be
+read is left out, and named in a header.`,
       parameters: [
         query("only", { enum: ["listed"] }, "Leave out aggregates that the body does not list."),
+        query(
+          "overlap",
+          { enum: ["1"] },
+          "As NDJSON: of aggregates with news, begin with the last event that is held, so that a replay compares it.",
+        ),
         REQUEST_ENCODING,
         ACCEPT_ENCODING,
       ],

@@ -1,5 +1,5 @@
 import { Hono, type Context } from "hono"
-import { checkFunction, checkInteger, checkOptions } from "../argument"
+import { checkChoice, checkFunction, checkInteger, checkOptions } from "../argument"
 import { SyncError, invalidArgument, show } from "../errors"
 import { isThenable } from "../promise"
 import { described } from "../publish"
@@ -31,6 +31,11 @@ export interface SyncRoutesOptions {
   /** How much may wait for a follower that does not read; more ends its connection. Default 1,000 events, 8 MiB. */
   capacity?: StreamCapacity | undefined
   /**
+   * What is sent of types that this store does not define: "error" refuses it, "record" stores it, until `reproject`, as in
+   * `replay`. Default "error".
+   */
+  unknown?: "error" | "record" | undefined
+  /**
    * Hears of what clients are told of as the server's failure and no more: what projectors and `authorize` threw, a damaged
    * file, a full disk. Default: a process warning.
    */
@@ -49,7 +54,7 @@ const DEFAULT_HEARTBEAT = 15_000
 /** What a timer can wait. */
 const LONGEST_HEARTBEAT = 2 ** 31 - 1
 
-const OPTIONS = ["authorize", "maxBodyBytes", "heartbeat", "capacity", "onError"]
+const OPTIONS = ["authorize", "maxBodyBytes", "heartbeat", "capacity", "unknown", "onError"]
 
 /**
  * The routes by which other machines read, follow and write a store, as a Hono app: its `fetch` serves by itself, and
@@ -67,6 +72,7 @@ export function syncRoutes<Tx>(store: Store<Tx>, options: SyncRoutesOptions): Ho
   const maxBytes = checkInteger("maxBodyBytes", maxBodyBytes, 1, MOST_BODY_BYTES)
   const beat = checkInteger("heartbeat", heartbeat, 1, LONGEST_HEARTBEAT)
   const capacity = checkCapacity(given.capacity)
+  const unknown = checkChoice<"error" | "record">("unknown", given.unknown, ["error", "record"], "error")
   checkFunction("onError", onError)
 
   const tell = (error: unknown, request: Request): void => {
@@ -85,7 +91,11 @@ export function syncRoutes<Tx>(store: Store<Tx>, options: SyncRoutesOptions): Ho
       what: "read",
       answer: (c, report) => answerHistory(c, context, maxBytes, report),
     },
-    "/sync/replay": { method: "POST", what: "write", answer: (c) => answerReplay(c, store, maxBytes) },
+    "/sync/replay": {
+      method: "POST",
+      what: "write",
+      answer: (c) => answerReplay(c, store, { maxBodyBytes: maxBytes, unknown }),
+    },
     "/sync/sequences": { method: "GET", what: "read", answer: (c) => answerSequences(c, context) },
     "/sync/claim": { method: "POST", what: "claim", answer: (c) => answerClaim(c, context, maxBytes) },
     "/sync/steal": { method: "POST", what: "claim", answer: (c) => answerSteal(c, context, maxBytes) },

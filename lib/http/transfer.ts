@@ -66,6 +66,8 @@ interface Settings {
 
 /** Of what must not be left half done. */
 const ATTEMPTS = 5
+/** Of an aggregate without events, whose owner changed as often. */
+const MOST_CLAIMS = 10_000
 const PAUSES = { initial: 100, longest: 2_000 }
 
 class Transfer {
@@ -160,6 +162,8 @@ class Transfer {
     const another = owner === "-" ? "+" : "-"
     this.store.transaction(() => {
       let here: Ownership = this.store.owner(aggregateID) ?? { owner: null, epoch: 0 }
+      // What a server says must not keep this process busy for ever.
+      if (epoch - here.epoch > MOST_CLAIMS) throw conflict(aggregateID, epoch, here)
       while (here.epoch < epoch) {
         const next = here.owner === null ? another : null
         const last = here.epoch + 1 === epoch
