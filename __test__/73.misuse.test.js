@@ -44,6 +44,7 @@ describe("use after close", () => {
       stream: () => store.stream(),
       log: () => store.log({ aggregateID: "a" }),
       changes: () => store.changes(),
+      export: () => store.export(),
       stats: () => store.stats(),
       sequence: () => store.sequence("a"),
       sequences: () => store.sequences(),
@@ -62,6 +63,7 @@ describe("use after close", () => {
       maintain: () => store.maintain(),
       backup: () => store.backup(join(folder, "copy.db")),
       verify: () => store.verify(),
+      import: () => store.import([""]),
     }
     for (const [name, call] of Object.entries(promises)) await assert.rejects(call, closed, name)
     const methods = Object.getOwnPropertyNames(Object.getPrototypeOf(store))

@@ -13,7 +13,7 @@ const soak = process.env["npm_lifecycle_event"] === "soak"
 if (soak) process.env["SYNCLINE_SOAK"] = "1"
 
 /** Milliseconds that one step may take: a test that hangs must fail, not keep waiting whoever started it. */
-const STEP_TIMEOUT = (soak ? 12 * 60 : 12) * 60_000
+const STEP_TIMEOUT = (soak ? 12 * 60 : 20) * 60_000
 /** The same for one file of the JavaScript suite. */
 const FILE_TIMEOUT = (soak ? 3 * 60 : 5) * 60_000
 
