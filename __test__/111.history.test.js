@@ -384,4 +384,29 @@ describe("the answer", () => {
     await Promise.all([whole, asked])
     assert.deepEqual(order, ["sequences", "history"])
   })
+
+  test("waits for a transaction that is open on the store's connection, and does not tie it to what is read", async () => {
+    const { store, call, ...given } = await served()
+    store.run(given.Seen, { noteID: "a" })
+    const other = openNotes(given, { path: store.db.name })
+    store.db.exec("CREATE TABLE mine (value)")
+    store.db.exec("BEGIN")
+    let answered = 0
+    const asked = [
+      call("POST", "/sync/history", { headers: { accept: NDJSON } }),
+      call("POST", "/sync/history"),
+      call("GET", "/sync/sequences"),
+    ].map(async (answer) => {
+      const { text } = await answer
+      answered++
+      return text
+    })
+    // One that does not touch the log is answered after them.
+    for (let turns = 0; turns < 5; turns++) await call("GET", "/sync/openapi.json")
+    other.run(given.Seen, { noteID: "b" })
+    store.db.exec("INSERT INTO mine VALUES (1)")
+    assert.equal(answered, 0)
+    store.db.exec("COMMIT")
+    for (const text of await Promise.all(asked)) assert.match(text, /"b"/)
+  })
 })

@@ -81,6 +81,7 @@ async function* logItems(store: WriteContext, lacking: Lacking, signal: AbortSig
   const after = (aggregateID: string) => lacking.held.get(aggregateID)
   let parts: Uint8Array[] = []
   let size = 0
+  if (await leftAfterTurn(store, signal)) return
   for (const only of withNews(store, lacking)) {
     for (const { bytes } of lines(store, { after, only })) {
       parts.push(bytes)
@@ -89,14 +90,21 @@ async function* logItems(store: WriteContext, lacking: Lacking, signal: AbortSig
       yield Buffer.concat(parts)
       parts = []
       size = 0
-      // A long catch-up leaves room for everybody else.
-      await nextTurn()
-      if (signal.aborted) return
+      if (await leftAfterTurn(store, signal)) return
     }
-    await nextTurn()
-    if (signal.aborted) return
+    if (await leftAfterTurn(store, signal)) return
   }
   if (size > 0) yield Buffer.concat(parts)
+}
+
+/**
+ * A long catch-up leaves room for everybody else, and reads in no transaction that is open on the store's connection: that
+ * would be tied to what was read. Answers whether the client has left meanwhile.
+ */
+async function leftAfterTurn({ watch }: WriteContext, signal: AbortSignal): Promise<boolean> {
+  await nextTurn()
+  await watch.settled(signal)
+  return signal.aborted
 }
 
 /** The ids of aggregates with news, in the order of their creation, a page at a time. */
@@ -121,6 +129,7 @@ async function* array(
 ): AsyncGenerator<Uint8Array, void> {
   let text = "["
   let any = false
+  if (await leftAfterTurn(store, signal)) return
   for (const page of withNews(store, lacking)) {
     for (const aggregateID of page) {
       if (incomplete.has(aggregateID)) continue
@@ -132,12 +141,10 @@ async function* array(
         if (text.length < CHUNK) continue
         yield Buffer.from(text)
         text = ""
-        await nextTurn()
-        if (signal.aborted) return
+        if (await leftAfterTurn(store, signal)) return
       }
     }
-    await nextTurn()
-    if (signal.aborted) return
+    if (await leftAfterTurn(store, signal)) return
   }
   yield Buffer.from(`${text}\n]\n`)
 }
@@ -176,18 +183,22 @@ async function incompleteIn(store: WriteContext, lacking: Lacking, signal: Abort
   const after = (aggregateID: string) => lacking.held.get(aggregateID)
   const incomplete = new Set<string>()
   let size = 0
+  if (await leftAfterTurn(store, signal)) throw left()
   for (const only of withNews(store, lacking)) {
     for (const { aggregateID, bytes, gaps, removed } of lines(store, { after, only })) {
       if (gaps > 0 || removed > 0) incomplete.add(aggregateID)
       size += bytes.length
       if (size < CHUNK) continue
       size = 0
-      await nextTurn()
-      if (signal.aborted) throw new SyncError("ERR_ABORTED", "The client has left")
+      if (await leftAfterTurn(store, signal)) throw left()
     }
-    await nextTurn()
+    if (await leftAfterTurn(store, signal)) throw left()
   }
   return incomplete
+}
+
+function left(): SyncError {
+  return new SyncError("ERR_ABORTED", "The client has left")
 }
 
 /** In ASCII, as headers are; there may be more than headers can hold. */
