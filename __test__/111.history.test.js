@@ -173,6 +173,12 @@ describe("history as an array", () => {
     }
     const named = await arrayFor(call, Object.fromEntries(long.map((id) => [id, -1])), "?only=listed")
     assert.deepEqual([named.incomplete, named.count], [long.slice(0, 2), 3])
+    for (const noteID of ["x".repeat(8_000), "last"]) {
+      store.run(Seen, { noteID })
+      store.remove(noteID)
+    }
+    const others = await arrayFor(call, { ["x".repeat(8_000)]: -1, last: -1 }, "?only=listed")
+    assert.deepEqual([others.incomplete, others.count], [["last"], 2])
   })
 })
 

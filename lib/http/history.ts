@@ -210,8 +210,10 @@ function incompleteHeaders(incomplete: ReadonlySet<string>): Record<string, stri
       /[^ -~]/g,
       (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
     )
+    if (named.length === MOST_NAMED) break
+    // One that is too long does not hide the others.
+    if (size + text.length + 1 > MOST_NAMED_BYTES) continue
     size += text.length + 1
-    if (named.length === MOST_NAMED || size > MOST_NAMED_BYTES) break
     named.push(text)
   }
   return { "sync-incomplete": `[${named.join(",")}]`, "sync-incomplete-count": String(incomplete.size) }
