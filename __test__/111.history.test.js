@@ -183,6 +183,12 @@ describe("history as an array", () => {
     }
     const named = await arrayFor(call, Object.fromEntries(long.map((id) => [id, -1])), "?only=listed")
     assert.deepEqual([named.incomplete, named.count], [long.slice(0, 2), 3])
+    for (const noteID of ["x".repeat(8_000), "last"]) {
+      store.run(Seen, { noteID })
+      store.remove(noteID)
+    }
+    const others = await arrayFor(call, { ["x".repeat(8_000)]: -1, last: -1 }, "?only=listed")
+    assert.deepEqual([others.incomplete, others.count], [["last"], 2])
   })
 })
 
@@ -405,5 +411,30 @@ describe("the answer", () => {
     const asked = call("GET", "/sync/sequences").then(() => order.push("sequences"))
     await Promise.all([whole, asked])
     assert.deepEqual(order, ["sequences", "history"])
+  })
+
+  test("waits for a transaction that is open on the store's connection, and does not tie it to what is read", async () => {
+    const { store, call, ...given } = await served()
+    store.run(given.Seen, { noteID: "a" })
+    const other = openNotes(given, { path: store.db.name })
+    store.db.exec("CREATE TABLE mine (value)")
+    store.db.exec("BEGIN")
+    let answered = 0
+    const asked = [
+      call("POST", "/sync/history", { headers: { accept: NDJSON } }),
+      call("POST", "/sync/history"),
+      call("GET", "/sync/sequences"),
+    ].map(async (answer) => {
+      const { text } = await answer
+      answered++
+      return text
+    })
+    // One that does not touch the log is answered after them.
+    for (let turns = 0; turns < 5; turns++) await call("GET", "/sync/openapi.json")
+    other.run(given.Seen, { noteID: "b" })
+    store.db.exec("INSERT INTO mine VALUES (1)")
+    assert.equal(answered, 0)
+    store.db.exec("COMMIT")
+    for (const text of await Promise.all(asked)) assert.match(text, /"b"/)
   })
 })

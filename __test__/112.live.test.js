@@ -5,6 +5,8 @@
 const assert = require("node:assert/strict")
 const { once } = require("node:events")
 const { describe, test } = require("node:test")
+const { z } = require("zod")
+const { createRegistry, define } = require("syncline")
 const { assertError, following, served } = require("./serving")
 const { history, kept } = require("./stores")
 const { counted, deltas, until, watchThreads } = require("./streaming")
@@ -203,6 +205,38 @@ describe("what is erased while somebody follows", () => {
     kept(store.db.name, { registry, projectors }).remove("a")
     await follower.until(() => follower.told().includes("erased"))
     assert.deepEqual(follower.messages.at(-1).data, { aggregateID: "a", seq: 2 })
+  })
+})
+
+describe("what compaction lets go of before the followers have heard it", () => {
+  test("is told as erased, to who wants that aggregate", async () => {
+    const registry = createRegistry()
+    const schema = z.object({ id: z.string() })
+    const define1 = (type, more) =>
+      define({ type, version: 1, aggregate: "id", schema, registry, projector: "none", ...more })
+    const Part = define1("part", { compactKey: { path: "id" } })
+    const Other = define1("other")
+    const { store, url } = await served({ given: { registry, projectors: [] } })
+    const packer = kept(store.db.name, { registry })
+    store.run(Other, { id: "b" })
+    const [all, a, b] = await Promise.all(
+      ["", "?aggregate=a", "?aggregate=b"].map(async (query) => {
+        const follower = await following(url, query)
+        await follower.synced()
+        return follower
+      }),
+    )
+    store.runAll([...Array.from({ length: 5 }, () => [Part, { id: "a" }]), [Other, { id: "b" }]])
+    // Nothing is read for followers while this is open.
+    store.db.exec("BEGIN")
+    await packer.maintain()
+    store.db.exec("COMMIT")
+    for (const follower of [all, b]) await follower.until(() => follower.told().includes("b1"))
+    await a.until(() => a.told().includes("a4"))
+    assert.deepEqual(all.told(), ["synced", "a0", "erased", "a4", "b1"])
+    assert.deepEqual(a.told(), ["synced", "a0", "erased", "a4"])
+    assert.deepEqual(a.messages[2].data, { aggregateID: "a", seq: 4 })
+    assert.deepEqual(b.told(), ["synced", "b1"])
   })
 })
 

@@ -108,8 +108,10 @@ describe("the OpenAPI document", () => {
     const { check } = await description()
     const [event] = history("a", 1)
     check("/components/schemas/SerializedEvent", event)
+    check("/components/schemas/SerializedEvent", { ...event, created: Number.MIN_SAFE_INTEGER })
     for (const [name, value] of [
       ["SerializedEvent", { ...event, seq: -1 }],
+      ["SerializedEvent", { ...event, created: 0.5 }],
       ["SerializedEvent", { ...event, type: "note.written" }],
       ["SerializedEvent", { ...event, more: 1 }],
       ["LogItem", { kind: "event" }],

@@ -149,7 +149,8 @@ describe("a sweep", () => {
 
   test("is told after a gap", async () => {
     const server = await scene(({ store }) => store.replay({ kind: "gap", aggregateID: "a", after: 3, through: 5 }))
-    assert.equal(await toldAfter(server, "", after(6)), "sweep,synced")
+    // An event right after a gap may have lost others since it was committed: that is said once too often rather than never.
+    assert.equal(await toldAfter(server, "", after(6)), "sweep,synced,erased")
     assert.equal(await toldAfter(server, "?aggregate=a&after=3", {}), "sweep,synced")
     assert.equal(await toldAfter(server, "?aggregate=a&after=5", {}), "a6,a7,synced")
   })

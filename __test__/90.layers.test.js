@@ -23,7 +23,7 @@ describe("TypeScript imports go one way", () => {
     "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
     "lines compression export source import settings store index drizzle foreign json-schema projection sync-event",
     "http/status http/answer http/authorize http/body http/accept http/history http/incoming http/ownership",
-    "http/frame http/follower http/tail http/resume http/live http/schemas http/openapi http/routes",
+    "http/frame http/follower http/continuity http/tail http/resume http/live http/schemas http/openapi http/routes",
     "http/backoff http/remote http/batches http/dialect http/inbox http/apply http/connection http/follow http/positions http/receiver http/push http/transfer http",
     "cli/text cli/progress cli/output cli/interrupt cli/watched cli/database cli/failure cli/command cli/token cli/unapplied",
     "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/share cli/completion cli/program cli/main",

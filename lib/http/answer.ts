@@ -1,3 +1,5 @@
+import type { ServerResponse } from "node:http"
+import { constants, type Http2ServerResponse } from "node:http2"
 import type { UnderlyingSource } from "node:stream/web"
 import type { Context } from "hono"
 import { SyncError, syncErrorOf } from "../errors"
@@ -54,11 +56,13 @@ export function answerStream(
   report: (error: unknown) => void,
 ): Response {
   const gone = new AbortController()
+  const outgoing = outgoingOf(context)
   let controller: ReadableStreamDefaultController<Uint8Array>
   const breakOff = (error: unknown): void => {
     if (gone.signal.aborted) return
     gone.abort()
-    if (!destroyed(context)) controller.error(error)
+    if (outgoing === undefined) controller.error(error)
+    else cut(outgoing)
   }
   const chunks = chunksFor({ signal: gone.signal, breakOff })
   const source: UnderlyingSource<Uint8Array> = {
@@ -79,18 +83,27 @@ export function answerStream(
       await chunks.return()
     },
   }
-  // Adapters that look whether a short answer is complete take one that fails at once for it, unless they are told this.
-  const all = { ...UNCACHED, "transfer-encoding": "chunked", ...headers }
+  // Adapters that look whether a short answer is complete take one that fails at once for it, unless they are told this. Only
+  // HTTP/1.1 knows it: in HTTP/2 it is forbidden, in HTTP/1.0 nobody would understand.
+  const chunked = (outgoing?.req.httpVersion ?? "1.1") === "1.1" && { "transfer-encoding": "chunked" }
+  const all = { ...UNCACHED, ...chunked, ...headers }
   return new Response(new ReadableStream(source, { highWaterMark: 0 }), { headers: all })
 }
 
+type Outgoing = ServerResponse | Http2ServerResponse
+
+/** Under Node's adapter the answer that it writes to. */
+function outgoingOf({ env }: Context): Outgoing | undefined {
+  const outgoing = (env as { outgoing?: Partial<Outgoing> } | undefined)?.outgoing
+  return typeof outgoing?.destroy === "function" ? (outgoing as Outgoing) : undefined
+}
+
 /**
- * Under Node's adapter the answer that it writes to. It would print an error of the stream as its own failure, and write it
- * into the answer; and it would wait for a client that does not read before it ended.
+ * By hand, since the adapter would print an error of the stream as its own failure, and write it into the answer; and it would
+ * wait for a client that does not read before it ended.
  */
-function destroyed({ env }: Context): boolean {
-  const outgoing = (env as { outgoing?: { destroy?: () => void } } | undefined)?.outgoing
-  if (typeof outgoing?.destroy !== "function") return false
+function cut(outgoing: Outgoing): void {
+  // Without a code an HTTP/2 stream would end as a whole one does.
+  if ("stream" in outgoing) outgoing.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
   outgoing.destroy()
-  return true
 }

@@ -96,6 +96,7 @@ async function* logItems(
 ): AsyncGenerator<Uint8Array, void> {
   let parts: Uint8Array[] = []
   let size = 0
+  if (await leftAfterTurn(store, signal)) return
   for (const page of withNews(store, lacking)) {
     for (const one of page) {
       for (const part of newsOf(store, lacking, one, report)) {
@@ -106,15 +107,22 @@ async function* logItems(
         yield joined(parts)
         parts = []
         size = 0
-        // A long catch-up leaves room for everybody else.
-        await nextTurn()
-        if (signal.aborted) return
+        if (await leftAfterTurn(store, signal)) return
       }
     }
-    await nextTurn()
-    if (signal.aborted) return
+    if (await leftAfterTurn(store, signal)) return
   }
   if (size > 0) yield joined(parts)
+}
+
+/**
+ * A long catch-up leaves room for everybody else, and reads in no transaction that is open on the store's connection: that
+ * would be tied to what was read. Answers whether the client has left meanwhile.
+ */
+async function leftAfterTurn({ watch }: WriteContext, signal: AbortSignal): Promise<boolean> {
+  await nextTurn()
+  await watch.settled(signal)
+  return signal.aborted
 }
 
 /** One aggregate's news. The last part says where they cannot be read on: one damaged aggregate keeps back no other. */
@@ -173,6 +181,7 @@ async function* array(
 ): AsyncGenerator<Uint8Array, void> {
   let text = "["
   let any = false
+  if (await leftAfterTurn(store, signal)) return
   for (const page of withNews(store, lacking)) {
     for (const { aggregateID } of page) {
       if (incomplete.has(aggregateID)) continue
@@ -184,12 +193,10 @@ async function* array(
         if (text.length < CHUNK) continue
         yield Buffer.from(text)
         text = ""
-        await nextTurn()
-        if (signal.aborted) return
+        if (await leftAfterTurn(store, signal)) return
       }
     }
-    await nextTurn()
-    if (signal.aborted) return
+    if (await leftAfterTurn(store, signal)) return
   }
   yield Buffer.from(`${text}\n]\n`)
 }
@@ -229,6 +236,7 @@ async function incompleteIn(
 ): Promise<Set<string>> {
   const incomplete = new Set<string>()
   let size = 0
+  if (await leftAfterTurn(store, signal)) throw left()
   for (const page of withNews(store, lacking)) {
     for (const one of page) {
       for (const part of newsOf(store, lacking, one, report)) {
@@ -236,13 +244,16 @@ async function incompleteIn(
         size += "unreadable" in part ? 0 : part.bytes.length
         if (size < CHUNK) continue
         size = 0
-        await nextTurn()
-        if (signal.aborted) throw new SyncError("ERR_ABORTED", "The client has left")
+        if (await leftAfterTurn(store, signal)) throw left()
       }
     }
-    await nextTurn()
+    if (await leftAfterTurn(store, signal)) throw left()
   }
   return incomplete
+}
+
+function left(): SyncError {
+  return new SyncError("ERR_ABORTED", "The client has left")
 }
 
 /** In ASCII, as headers are; there may be more than headers can hold. */
@@ -254,8 +265,10 @@ function incompleteHeaders(incomplete: ReadonlySet<string>): Record<string, stri
       /[^ -~]/g,
       (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
     )
+    if (named.length === MOST_NAMED) break
+    // One that is too long does not hide the others.
+    if (size + text.length + 1 > MOST_NAMED_BYTES) continue
     size += text.length + 1
-    if (named.length === MOST_NAMED || size > MOST_NAMED_BYTES) break
     named.push(text)
   }
   return { "sync-incomplete": `[${named.join(",")}]`, "sync-incomplete-count": String(incomplete.size) }

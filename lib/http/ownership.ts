@@ -11,10 +11,12 @@ import { formatOf, parseObject, readBody } from "./body"
 const MOST_LISTED = 1_000
 
 /** `GET /sync/sequences`: the aggregates and their last seqs, by id. */
-export function answerSequences({ req }: Context, store: WriteContext): Response {
+export async function answerSequences({ req }: Context, store: WriteContext): Promise<Response> {
   const limit = limitOf(req.query("limit"))
   const prefix = req.query("prefix") ?? ""
   const after = req.query("after") ?? ""
+  // Not inside a transaction that is open on the store's connection: that would be tied to what is read here.
+  await store.watch.settled(req.raw.signal)
   // One more tells whether there are more.
   const listed = aggregates(store, { prefix: checkText("prefix", prefix), after, limit: limit + 1 })
   const page = listed.slice(0, limit).map(({ aggregateID, seq, owner, epoch }) => ({ aggregateID, seq, owner, epoch }))

@@ -1,6 +1,6 @@
 import type { WriteContext } from "../context"
 import { native } from "../native"
-import { eventCount } from "../payload"
+import { Continuity } from "./continuity"
 import type { Wants } from "./follower"
 import { framesOf } from "./frame"
 
@@ -28,9 +28,6 @@ const ROWS = 256
 /** Erasures looked for at once. */
 const ERASURES = 1_000
 
-/** Aggregates whose last seq is remembered: of others the log is asked. */
-const REMEMBERED = 10_000
-
 const SWEPT: Missed = { bytes: [], done: true, swept: true }
 
 /** Nothing: a follower that wants what is new. */
@@ -52,8 +49,7 @@ export class FromNow implements Catchup {
 /** What was committed after a position. */
 export class AfterPosition implements Catchup {
   #erasures: number
-  /** The last seqs that were met. */
-  readonly #met = new Map<string, number>()
+  readonly #continuity: Continuity
 
   constructor(
     private readonly store: WriteContext,
@@ -62,6 +58,7 @@ export class AfterPosition implements Catchup {
     public reached: number,
   ) {
     this.#erasures = reached
+    this.#continuity = new Continuity(store)
   }
 
   get position(): number {
@@ -77,7 +74,7 @@ export class AfterPosition implements Catchup {
     const frames = framesOf(page).filter(({ aggregateID }) => this.wants.aggregate(aggregateID))
     // Only now: what was erased before the page was read is missing in it.
     if (this.#isErased()) return this.#sweep()
-    for (const { aggregateID, seq } of frames) if (!this.#follows(aggregateID, seq)) return this.#sweep()
+    for (const frame of frames) if (!this.#continuity.holds(frame)) return this.#sweep()
     this.reached = through
     return { bytes: frames.filter(this.wants.event).map(this.wants.encode), done, swept: false }
   }
@@ -95,23 +92,6 @@ export class AfterPosition implements Catchup {
       if (erased.some((id, at) => at % 2 === 0 && this.wants.aggregate(id as string))) return true
       if (erased.length < 2 * ERASURES) return false
     }
-  }
-
-  /** Compaction takes no position: it shows in what is missing before an event. The newest of an aggregate it never takes. */
-  #follows(aggregateID: string, seq: number): boolean {
-    const met = this.#met.get(aggregateID)
-    if (met === undefined && this.#met.size >= REMEMBERED) this.#met.clear()
-    this.#met.set(aggregateID, seq)
-    if (met !== undefined) return seq === met + 1
-    return seq === 0 || this.#has(aggregateID, seq - 1)
-  }
-
-  /** As an event, or as the last one that a removal took: one that was later than what has been given would be a sweep. */
-  #has(aggregateID: string, seq: number): boolean {
-    const { handle } = this.store
-    if (eventCount(native.get(handle, aggregateID, seq)) > 0) return true
-    const [, , removed] = native.logPage(handle, aggregateID, seq, seq, 1)
-    return removed?.[0] === seq
   }
 }
 

@@ -101,7 +101,7 @@ export const schemas: Readonly<Record<string, Schema>> = {
       aggregateID,
       data,
       created: integer(
-        0,
+        -Number.MAX_SAFE_INTEGER,
         Number.MAX_SAFE_INTEGER,
         "Milliseconds since 1970; absent where the event's writer did not say.",
       ),

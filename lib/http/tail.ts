@@ -4,6 +4,7 @@ import type { SyncError } from "../errors"
 import { native } from "../native"
 import type { Capacity } from "../stream"
 import type { Waiter } from "../watch"
+import { Continuity } from "./continuity"
 import { Follower, type Wants } from "./follower"
 import { framesOf, message } from "./frame"
 
@@ -24,12 +25,15 @@ export class Tail {
   /** Through here the followers have been given all events, and were told of all erasures. */
   #position = 0
   #erasures = 0
+  #continuity: Continuity
 
   constructor(
     private readonly store: WriteContext,
     /** Milliseconds. */
     private readonly heartbeat: number,
-  ) {}
+  ) {
+    this.#continuity = new Continuity(store)
+  }
 
   /**
    * What is committed after a position, which was the last one at some time in this turn of the event loop; and, where others
@@ -49,6 +53,7 @@ export class Tail {
     const waiter = this.store.watch.waiter()
     this.#position = position
     this.#erasures = position
+    this.#continuity = new Continuity(this.store)
     this.#stop = new AbortController()
     void this.#run(waiter, this.#stop.signal)
   }
@@ -80,14 +85,22 @@ export class Tail {
     const [erasedThrough, ...erased] = native.erased(handle, this.#erasures, ERASURES)
     // Before the events: who holds what was erased must not go on behind it as if nothing had happened.
     for (let at = 0; at < erased.length; at += 2) {
-      const aggregateID = erased[at] as string
-      const told = message("erased", { aggregateID, seq: erased[at + 1] })
-      for (const follower of this.#followers) follower.giveErased(aggregateID, told)
+      this.#tellErased(erased[at] as string, erased[at + 1] as number)
     }
-    for (const frame of framesOf(page)) for (const follower of this.#followers) follower.give(frame)
+    for (const frame of framesOf(page)) {
+      // Compaction was faster than this.
+      if (!this.#continuity.holds(frame)) this.#tellErased(frame.aggregateID, frame.seq)
+      for (const follower of this.#followers) follower.give(frame)
+    }
     this.#position = through
     this.#erasures = erasedThrough
     return done && erased.length < 2 * ERASURES
+  }
+
+  #tellErased(aggregateID: string, seq: number): void {
+    this.#continuity.reaches(aggregateID, seq)
+    const told = message("erased", { aggregateID, seq })
+    for (const follower of this.#followers) follower.giveErased(aggregateID, told)
   }
 
   #end(failure?: { readonly error: unknown }): void {
