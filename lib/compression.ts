@@ -15,18 +15,33 @@ export function encodingOf(path: string): Encoding | undefined {
 /** A source of bytes or text, as streams, files and generators are. */
 export type Chunks = AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>
 
+/**
+ * How far back zstd looks for repetitions, as log2 of bytes, and so how much memory each compression takes. A file is
+ * written once, and read by whoever has 8 MiB; of answers a server may have many on their way.
+ */
+export const WINDOW_LOG = { file: 23, wire: 21 } as const
+
 /** Compresses what a source gives; chunks come out as the compressor fills them. */
-export function compressed(source: Chunks, encoding: Encoding): AsyncGenerator<Uint8Array, void> {
-  return encoding === "zstd" ? zstd(source) : gzipped(source)
+export function compressed(
+  source: Chunks,
+  encoding: Encoding,
+  windowLog: number = WINDOW_LOG.file,
+): AsyncGenerator<Uint8Array, void> {
+  return encoding === "zstd" ? zstd(source, windowLog) : gzipped(source)
 }
 
-async function* zstd(source: Chunks): AsyncGenerator<Uint8Array, void> {
-  const compressor = native.compressor()
-  for await (const chunk of source) {
-    const bytes = native.compress(compressor, bytesOf(chunk), false)
-    if (bytes.length > 0) yield bytes
+async function* zstd(source: Chunks, windowLog: number): AsyncGenerator<Uint8Array, void> {
+  const compressor = native.compressor(windowLog)
+  try {
+    for await (const chunk of source) {
+      const bytes = native.compress(compressor, bytesOf(chunk))
+      if (bytes.length > 0) yield bytes
+    }
+    yield native.compressEnd(compressor)
+  } finally {
+    // Also where nobody reads on. Again: nothing.
+    native.compressEnd(compressor)
   }
-  yield native.compressEnd(compressor)
 }
 
 /**
@@ -50,15 +65,19 @@ async function* gzipped(source: Chunks): AsyncGenerator<Uint8Array, void> {
 async function* unzstd(source: Chunks): AsyncGenerator<Uint8Array, void> {
   const decompressor = native.decompressor()
   let complete = true
-  for await (const given of source) {
-    const chunk = bytesOf(given)
-    for (let at = 0; ;) {
-      const [consumed, output, between] = native.decompress(decompressor, chunk.subarray(at))
-      at += consumed
-      complete = between
-      if (output.length > 0) yield output
-      else if (at === chunk.length) break
+  try {
+    for await (const given of source) {
+      const chunk = bytesOf(given)
+      for (let at = 0; ;) {
+        const [consumed, output, between] = native.decompress(decompressor, chunk.subarray(at))
+        at += consumed
+        complete = between
+        if (output.length > 0) yield output
+        else if (at === chunk.length) break
+      }
     }
+  } finally {
+    native.decompressEnd(decompressor)
   }
   if (!complete) throw new CutShort("The zstd frame has no end")
 }

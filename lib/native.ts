@@ -268,10 +268,11 @@ export interface Binding {
     aggregateID: string,
   ): [id: string, created: number, after: number, position: number, pendingIndex: number]
 
-  compressor(): CompressorHandle
-  /** With `flush`, all that was written can be read. */
-  compress(compressor: CompressorHandle, chunk: Uint8Array, flush: boolean): Uint8Array
-  /** The last bytes of the frame. */
+  /** Finds repetitions within 2^`windowLog` bytes, at most 8 MiB, and takes as much memory. */
+  compressor(windowLog: number): CompressorHandle
+  /** What can be sent by now, which may be nothing. */
+  compress(compressor: CompressorHandle, chunk: Uint8Array): Uint8Array
+  /** The last bytes of the frame, none where it has ended. Gives its memory back. */
   compressEnd(compressor: CompressorHandle): Uint8Array
   decompressor(): DecompressorHandle
   /** A step: at most 1 MiB comes out. `between`: the input may end after what was consumed. */
@@ -279,6 +280,9 @@ export interface Binding {
     decompressor: DecompressorHandle,
     chunk: Uint8Array,
   ): [consumed: number, output: Uint8Array, between: boolean]
+
+  /** Gives its memory back. */
+  decompressEnd(decompressor: DecompressorHandle): void
 
   backup(handle: Handle, target: string): JobHandle
   /** `Stats` as JSON text. */

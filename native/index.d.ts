@@ -80,14 +80,14 @@ export declare function committed(handle: Handle, afterPosition: number, limit: 
 /** The last position of this store's last commit; 0 where that is not certain. */
 export declare function committedPosition(handle: Handle): number
 
-/** Compresses a chunk; with `flush` so that all of it can be read. A Buffer, which may be empty. */
-export declare function compress(compressor: Compressor, chunk: Uint8Array, flush: boolean): Buffer
+/** Compresses a chunk. A Buffer, which may be empty. */
+export declare function compress(compressor: Compressor, chunk: Uint8Array): Buffer
 
-/** Ends the frame: its last bytes. */
+/** Ends the frame: its last bytes, none where it had ended. */
 export declare function compressEnd(compressor: Compressor): Buffer
 
-/** Begins a frame. */
-export declare function compressor(): Compressor
+/** Begins a frame with a window of 2^`window_log` bytes. */
+export declare function compressor(windowLog: number): Compressor
 
 /**
  * Aggregates in the order of their creation, from after a key: four flat values each, key, id, last seq, and the seq
@@ -112,6 +112,9 @@ export declare function cursorOpen(handle: Handle, statement: Statement, paramet
  * end here.
  */
 export declare function decompress(decompressor: Decompressor, chunk: Uint8Array): [consumed: number, output: Buffer, between: boolean]
+
+/** Ends reading. Again: does nothing. */
+export declare function decompressEnd(decompressor: Decompressor): void
 
 /** Begins to read frames. */
 export declare function decompressor(): Decompressor

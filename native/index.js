@@ -856,6 +856,7 @@ module.exports.cursorClose = nativeBinding.cursorClose
 module.exports.cursorNext = nativeBinding.cursorNext
 module.exports.cursorOpen = nativeBinding.cursorOpen
 module.exports.decompress = nativeBinding.decompress
+module.exports.decompressEnd = nativeBinding.decompressEnd
 module.exports.decompressor = nativeBinding.decompressor
 module.exports.erased = nativeBinding.erased
 module.exports.exec = nativeBinding.exec

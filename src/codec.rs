@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 /// zstd's own default.
 const LEVEL: i32 = 3;
 
-/// log2 of the window: 8 MiB, the most that a decoder must support (RFC 8878, 3.1.1.1.2) and that HTTP allows (RFC 9659).
-const WINDOW_LOG: u32 = 23;
+/// log2 of the largest window: 8 MiB, the most that a decoder must support (RFC 8878, 3.1.1.1.2) and that HTTP allows
+/// (RFC 9659). A compressor takes about as much memory as its window, and 2 MB.
+pub const MAX_WINDOW_LOG: u32 = 23;
 
 /// Bytes that one call decompresses at most, so that a small input cannot ask for any amount of memory.
 pub const STEP_BYTES: usize = 1024 * 1024;
@@ -20,10 +21,10 @@ pub const STEP_BYTES: usize = 1024 * 1024;
 pub struct Compressor(Encoder<'static>);
 
 impl Compressor {
-    /// With a checksum at the end of the frame.
-    pub fn new() -> Result<Self> {
+    /// With a checksum at the end of the frame, and repetitions found within a window of 2^`window_log` bytes.
+    pub fn new(window_log: u32) -> Result<Self> {
         let mut encoder = Encoder::new(LEVEL).map_err(failed)?;
-        for parameter in [CParameter::WindowLog(WINDOW_LOG), CParameter::ChecksumFlag(true)] {
+        for parameter in [CParameter::WindowLog(window_log.min(MAX_WINDOW_LOG)), CParameter::ChecksumFlag(true)] {
             encoder.set_parameter(parameter).map_err(failed)?;
         }
         Ok(Compressor(encoder))
@@ -44,14 +45,16 @@ impl Compressor {
         Ok(written)
     }
 
-    /// Ends a block, so that whoever decompresses can read everything that was written before.
-    pub fn flush(&mut self) -> Result<Vec<u8>> {
-        drained(|output| self.0.flush(output))
-    }
-
     /// Ends the frame.
     pub fn finish(&mut self) -> Result<Vec<u8>> {
-        drained(|output| self.0.finish(output, true))
+        let mut written = Vec::new();
+        loop {
+            written.reserve(64 * 1024);
+            let start = written.len();
+            if self.0.finish(&mut OutBuffer::around_pos(&mut written, start), true).map_err(failed)? == 0 {
+                return Ok(written);
+            }
+        }
     }
 }
 
@@ -77,7 +80,7 @@ impl Decompressor {
     /// Refuses a window of more than 8 MiB.
     pub fn new() -> Result<Self> {
         let mut decoder = Decoder::new().map_err(failed)?;
-        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG)).map_err(failed)?;
+        decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG)).map_err(failed)?;
         Ok(Decompressor { decoder, between: true })
     }
 
@@ -106,18 +109,6 @@ impl Decompressor {
             }
         }
         Ok(Step { consumed, output, between: self.between })
-    }
-}
-
-fn drained(mut step: impl FnMut(&mut OutBuffer<'_, Vec<u8>>) -> io::Result<usize>) -> Result<Vec<u8>> {
-    let mut written = Vec::new();
-    loop {
-        written.reserve(64 * 1024);
-        let start = written.len();
-        let left = step(&mut OutBuffer::around_pos(&mut written, start)).map_err(failed)?;
-        if left == 0 {
-            return Ok(written);
-        }
     }
 }
 
@@ -156,13 +147,10 @@ mod tests {
             .flat_map(|n| format!("{n} of many {}\n", n.wrapping_mul(2_654_435_761)).into_bytes())
             .collect();
         for chunk in [1_000, 65_536, text.len()] {
-            let mut compressor = Compressor::new().unwrap();
+            let mut compressor = Compressor::new(MAX_WINDOW_LOG).unwrap();
             let mut bytes = Vec::new();
-            for (index, piece) in text.chunks(chunk).enumerate() {
+            for piece in text.chunks(chunk) {
                 bytes.extend(compressor.write(piece).unwrap());
-                if index % 7 == 0 {
-                    bytes.extend(compressor.flush().unwrap());
-                }
             }
             bytes.extend(compressor.finish().unwrap());
             assert!(bytes.len() * 2 < text.len());
@@ -175,16 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn a_flushed_frame_that_is_cut_gives_what_was_written_and_says_that_it_has_not_ended() {
-        let mut compressor = Compressor::new().unwrap();
-        let mut bytes = compressor.write(b"first").unwrap();
-        bytes.extend(compressor.flush().unwrap());
-        assert_eq!(decompress(&bytes, 3).unwrap(), (b"first".to_vec(), false));
+    fn a_frame_that_is_cut_gives_what_can_be_read_and_says_that_it_has_not_ended() {
+        let text: Vec<u8> = (0..200_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+        let mut compressor = Compressor::new(MAX_WINDOW_LOG).unwrap();
+        let bytes = compressor.write(&text).unwrap();
+        let (whole, between) = decompress(&bytes[..bytes.len() / 2], 1_000).unwrap();
+        assert!(!whole.is_empty() && whole.len() < text.len() && text.starts_with(&whole) && !between);
     }
 
     #[test]
     fn a_small_input_gives_a_step_at_a_time() {
-        let mut compressor = Compressor::new().unwrap();
+        let mut compressor = Compressor::new(MAX_WINDOW_LOG).unwrap();
         let mut bytes = compressor.write(&vec![b'x'; 16 * STEP_BYTES]).unwrap();
         bytes.extend(compressor.finish().unwrap());
         let step = Decompressor::new().unwrap().read(&bytes).unwrap();
@@ -200,7 +189,7 @@ mod tests {
             change in prop::collection::vec(any::<u8>(), 0..6),
             cut in 1..600_usize,
         ) {
-            let mut compressor = Compressor::new().unwrap();
+            let mut compressor = Compressor::new(MAX_WINDOW_LOG).unwrap();
             let mut bytes = compressor.write(&text).unwrap();
             bytes.extend(compressor.finish().unwrap());
             prop_assert_eq!(&decompress(&bytes, cut).unwrap(), &(text.clone(), true));

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises"
 import type { Context } from "hono"
 import { MAX_SEQ, checkAggregateID, checkChoice, checkInteger } from "../argument"
-import { compressed } from "../compression"
+import { WINDOW_LOG, compressed } from "../compression"
 import type { WriteContext } from "../context"
 import { SyncError, show, syncErrorOf } from "../errors"
 import { createdPages, hasNews, lines, type Lines } from "../lines"
@@ -68,7 +68,7 @@ export async function answerHistory(
   const chunksFor = ({ signal }: { signal: AbortSignal }) => {
     const plain =
       format === "ndjson" ? logItems(store, lacking, signal, report) : array(store, lacking, incomplete, signal)
-    return encoding === undefined ? plain : compressed(plain, encoding)
+    return encoding === undefined ? plain : compressed(plain, encoding, WINDOW_LOG.wire)
   }
   return answerStream(context, headers, chunksFor, report)
 }
