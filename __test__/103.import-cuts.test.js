@@ -263,6 +263,8 @@ describe("what is no export is ERR_INVALID_EXPORT", () => {
       1,
     ],
     ["a version that is none", whole.replace('"version":1', '"version":"1"'), /has version "1"/, 1],
+    ["a version before the first", whole.replace('"version":1', '"version":0'), /has version 0, .* reads 1\./, 1],
+    ["a version between two", whole.replace('"version":1', '"version":0.5'), /has version 0\.5, .* reads 1\./, 1],
     [
       "a line that is no item",
       exportOf([...items, '{"kind":"note"}']),

@@ -200,8 +200,9 @@ class Importer {
     }
     const { syncline, version } = header
     if (syncline !== "export") throw this.#invalid(this.#line, `says that this is no export, but ${show(syncline)}`)
-    if (typeof version !== "number" || version > EXPORT_VERSION) {
-      const known = `this program reads ${EXPORT_VERSION}: upgrade syncline`
+    const isVersion = Number.isInteger(version) && (version as number) >= 1
+    if (!isVersion || (version as number) > EXPORT_VERSION) {
+      const known = `this program reads ${EXPORT_VERSION}${isVersion ? ": upgrade syncline" : ""}`
       const fields = { expected: EXPORT_VERSION, got: typeof version === "number" ? version : show(version) }
       throw this.#invalid(this.#line, `has version ${show(version)}, and ${known}`, undefined, fields)
     }
