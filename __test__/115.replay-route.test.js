@@ -6,6 +6,7 @@ const assert = require("node:assert/strict")
 const { once } = require("node:events")
 const net = require("node:net")
 const { describe, test } = require("node:test")
+const { SyncError } = require("syncline")
 const { promisify } = require("node:util")
 const zlib = require("node:zlib")
 const { assertError, served } = require("./serving")
@@ -354,6 +355,22 @@ describe("a server that cannot", () => {
     assertError(await replay(call), 403, "ERR_READONLY")
     assertError(await call("POST", "/sync/claim", { body: { aggregateID: "a", owner: "me" } }), 403, "ERR_READONLY")
     assert.equal((await call("POST", "/sync/history")).status, 200)
+  })
+
+  test("since a projector met an error of the library's elsewhere: 500, and not what that would mean of the request", async () => {
+    for (const code of ["ERR_UNAUTHORIZED", "ERR_NOT_FOUND", "ERR_CONFLICT"]) {
+      const thrown = new SyncError(code, "of another store", { expected: 1 })
+      const { call, store, errors } = await served()
+      store.db.exec("CREATE TRIGGER t AFTER INSERT ON tag BEGIN SELECT refuse(); END")
+      store.db.function("refuse", () => {
+        throw thrown
+      })
+      const answer = await replay(call)
+      assertError(answer, 500, "ERR_INTERNAL")
+      assert.doesNotMatch(answer.text, /another store/)
+      assert.equal(errors[0].error.cause, thrown)
+      assert.equal(store.sequences().size, 0)
+    }
   })
 
   test("since its program fails: 500, without a word of what was thrown", async () => {

@@ -1,6 +1,6 @@
 import type { Context } from "hono"
 import { checkInteger, checkOwner } from "../argument"
-import { SyncError, invalidArgument, show } from "../errors"
+import { SyncError, invalidArgument, show, syncErrorOf, type ErrorCode } from "../errors"
 import type { ReplayAsyncOptions, ReplayInput } from "../replay"
 import type { Store } from "../store"
 import { answerJson } from "./answer"
@@ -25,16 +25,45 @@ export async function answerReplay<Tx>(
   const checkedOwner = checkOwner("owner", owner)
   if (checkedOwner !== null) options.owner = checkedOwner
   if (epoch !== undefined && epoch !== null) options.epoch = checkInteger("epoch", epoch, 0)
-  const results = (await store.replayAllAsync(input, options)).map(({ aggregateID, applied, duplicate, seq }) => ({
-    aggregateID,
-    applied,
-    duplicate,
-    seq,
-  }))
+  const replayed = await store.replayAllAsync(input, options).catch((error: unknown) => {
+    const code = syncErrorOf(error)?.code
+    throw code === undefined || OF_REPLAY.has(code) ? error : new Error("A projector failed", { cause: error })
+  })
+  const results = replayed.map(({ aggregateID, applied, duplicate, seq }) => ({ aggregateID, applied, duplicate, seq }))
   const [first] = results
   if (first === undefined) throw nothing()
   return answerJson({ sessionID: first.aggregateID, ...first, results })
 }
+
+/**
+ * What a replay itself ends with. Any other error of the library's was thrown by a projector, which met it elsewhere: it says
+ * nothing of the request, and is not shown.
+ */
+const OF_REPLAY: ReadonlySet<ErrorCode> = new Set([
+  "ERR_ABORTED",
+  "ERR_AGGREGATE_MISMATCH",
+  "ERR_ASYNC_PROJECTOR",
+  "ERR_ASYNC_SCHEMA",
+  "ERR_BUSY",
+  "ERR_CLOSED",
+  "ERR_CORRUPT",
+  "ERR_DISK_FULL",
+  "ERR_FILE_GONE",
+  "ERR_IN_PROJECTOR",
+  "ERR_IN_TRANSACTION",
+  "ERR_INVALID_ARGUMENT",
+  "ERR_INVALID_DATA",
+  "ERR_INVALID_EVENT",
+  "ERR_NOT_OWNER",
+  "ERR_NO_PROJECTOR",
+  "ERR_POISONED",
+  "ERR_READONLY",
+  "ERR_REPLAY_DIVERGED",
+  "ERR_SEQUENCE_MISMATCH",
+  "ERR_SQLITE",
+  "ERR_TOO_LARGE",
+  "ERR_UNKNOWN_EVENT",
+])
 
 /** Log items, a line each: as bytes, which nobody has to parse here. */
 function fromLines(body: Buffer, req: Context["req"]): Incoming {
