@@ -40,6 +40,7 @@ const questions = [
   "import",
   "sync-catch-up",
   "sync-fanout",
+  "sync-encoding",
 ]
 
 const words = process.argv.slice(2)
