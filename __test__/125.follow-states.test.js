@@ -225,6 +225,23 @@ describe("live", () => {
     }
   })
 
+  test("so is what was erased of more aggregates than are kept", async () => {
+    const reader = stores()
+    const server = await scripted()
+    const one = following(reader.store, { url: server.url })
+    const first = await server.next()
+    const erased = Array.from({ length: 10_001 }, (_, n) => `event: erased\ndata: {"aggregateID":"${n}","seq":0}`)
+    server.tell(...erased, told(event("a", 0)))
+    await turns(100)
+    first.answer()
+    const { held, only, answer } = await server.next()
+    assert.deepEqual([held, only], [{}, null])
+    answer(item("a", 0))
+    await one.live()
+    assert.deepEqual([Object.fromEntries(reader.store.sequences()), server.asked, one.errors], [{ a: 0 }, [], []])
+    await end({ one, store: reader.store })
+  })
+
   // Each of them was once a pass over all others.
   test("what a server cannot read of any number of aggregates keeps nobody back", { timeout: 20_000 }, async () => {
     const reader = stores()
