@@ -193,6 +193,18 @@ describe("a push that is interrupted", () => {
       json(response, path === "/sync/replay" ? [] : { aggregates: 1 }),
     )
     await assert.rejects(push(here.store, { url: odd.url }), coded("ERR_PROTOCOL"))
+    const entry = { aggregateID: "b", seq: 0, owner: null, epoch: 0 }
+    const endless = await pretending((_, response) => json(response, { aggregates: [entry], next: "b" }))
+    await assert.rejects(push(here.store, { url: endless.url }), coded("ERR_PROTOCOL", /nothing more to tell/))
+    // A page of a proxy in the middle of the list does not make an older server of it.
+    const paths = []
+    const broken = await pretending(({ path, query }, response) => {
+      paths.push(path)
+      if (query.has("after")) page(response)
+      else json(response, { aggregates: [entry], next: "b" })
+    })
+    await assert.rejects(push(here.store, { url: broken.url }), coded("ERR_PROTOCOL", /text\/html/))
+    assert.deepEqual(paths, ["/sync/sequences", "/sync/sequences"])
     const { url } = await serving(there.store)
     const thrown = new Error("mine")
     const onProgress = () => {

@@ -281,6 +281,11 @@ describe("what answers in a server's place", () => {
         if (path === "/sync-events") return tells(response, SYNCED, "event: erased\ndata: {}")
         history(response)
       },
+      "an erasure of what no aggregate can be called": ({ path }, response) => {
+        const erased = JSON.stringify({ aggregateID: "a".repeat(8 * 1024 + 1), seq: 0 })
+        if (path === "/sync-events") return tells(response, SYNCED, `event: erased\ndata: ${erased}`)
+        history(response)
+      },
     }
     for (const [name, handle] of Object.entries(nonsense)) {
       const reader = stores()

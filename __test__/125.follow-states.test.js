@@ -225,6 +225,42 @@ describe("live", () => {
     }
   })
 
+  test("so is what was erased of more aggregates than are kept", async () => {
+    const reader = stores()
+    const server = await scripted()
+    const one = following(reader.store, { url: server.url })
+    const first = await server.next()
+    const erased = Array.from({ length: 10_001 }, (_, n) => `event: erased\ndata: {"aggregateID":"${n}","seq":0}`)
+    server.tell(...erased, told(event("a", 0)))
+    await turns(100)
+    first.answer()
+    const { held, only, answer } = await server.next()
+    assert.deepEqual([held, only], [{}, null])
+    answer(item("a", 0))
+    await one.live()
+    assert.deepEqual([Object.fromEntries(reader.store.sequences()), server.asked, one.errors], [{ a: 0 }, [], []])
+    await end({ one, store: reader.store })
+  })
+
+  // Each of them was once a pass over all others.
+  test("what a server cannot read of any number of aggregates keeps nobody back", { timeout: 20_000 }, async () => {
+    const reader = stores()
+    const server = await scripted()
+    const one = following(reader.store, { url: server.url })
+    const ids = Array.from({ length: 4_000 }, (_, n) => `${n}`)
+    const unreadable = (aggregateID) => ({ kind: "unreadable", aggregateID, code: "ERR_CORRUPT", message: "damaged" })
+    const damaged = ids.flatMap((id) => (id === "7" ? [item(id, 0), unreadable(id), item(id, 1)] : [unreadable(id)]))
+    ;(await server.next()).answer(item("first", 0), ...damaged, item("last", 0))
+    await one.live()
+    assert.deepEqual(Object.fromEntries(reader.store.sequences()), { first: 0, 7: 0, last: 0 })
+    assert.deepEqual(
+      one.errors.map(({ aggregateID }) => aggregateID),
+      ids,
+    )
+    coded("ERR_CORRUPT", /cannot read aggregate "0" any further: damaged/)(one.errors[0].error)
+    await end({ one, store: reader.store })
+  })
+
   test("an event that waits in many lines is one event", async () => {
     const all = await followed()
     all.tell(JSON.stringify(event("a", 0), null, 2).replace(/^/gm, "data: "), told(event("a", 1)))

@@ -57,6 +57,12 @@ describe("ls", () => {
   })
 })
 
+test("ls takes any number of aggregates", async () => {
+  const path = logFile(Array.from({ length: 130_000 }, (_, n) => written(`${n}`, 0)))
+  const { code, stdout } = await syncline(["ls", path])
+  assert.deepEqual([code, linesOf(stdout).length], [0, 130_001])
+})
+
 describe("stats", () => {
   test("tells what the log and the file hold", async () => {
     const path = threeNotes()
@@ -293,6 +299,12 @@ describe("on a terminal", { skip: !command.terminals && "script of util-linux is
       const values = linesOf(text).map((line) => JSON.parse(line))
       assert.ok(JSON.stringify(values).includes(JSON.stringify(long).slice(1, -1)), args[0])
     }
+  })
+
+  test("one that does not know its width is given all", async () => {
+    const path = logFile([written("a", 0, "x".repeat(200))])
+    assert.match(await onTerminal(["log", path], { columns: 0 }), /a@0.*"text":"x{200}"/)
+    assert.match(await onTerminal(["ls", path], { columns: 0 }), /AGGREGATE .*\n.*a /)
   })
 
   test("colours are left away with NO_COLOR, and in a pipe also where the environment asks for them", async () => {

@@ -127,8 +127,17 @@ describe("a part", () => {
     const path = everything()
     const other = file("other.jsonl")
     writeFileSync(other, "{}\n")
+    const endless = file("endless")
+    writeFileSync(endless, Buffer.alloc(1_000_000))
+    const damaged = ['{"kind":"synced","a":\u001b[2J}', '{"kind":"synced","aggregateID":5,"seq":0}'].map((line, n) => {
+      const name = file(`damaged-${n}.jsonl`)
+      writeFileSync(name, `{"syncline":"export","version":1,"created":1}\n${line}\n`)
+      return [name, /is damaged: line 2 is no log item/, "ERR_INVALID_EXPORT"]
+    })
     for (const [name, message, code] of [
       [other, /is no export/, "ERR_INVALID_EXPORT"],
+      [endless, /is no export/, "ERR_INVALID_EXPORT"],
+      ...damaged,
       [file("none.jsonl"), /There is no file/, "ERR_NOT_FOUND"],
     ]) {
       await refused(["export", path, file("new.jsonl"), "--since", name], 1, message, { code })

@@ -112,7 +112,7 @@ describe("serve", () => {
     writeFileSync(tokens, "\n")
     await refused(["serve", path], 2, /Nothing is served without a token: .*--no-auth/)
     await refused(["serve", path, "--token-file", tokens], 2, /has no token in it/)
-    await refused(["serve", path, "--token-file", file("none")], 1, /no such file/, { code: "ENOENT" })
+    await refused(["serve", path, "--token-file", file("none")], 1, /There is no file/, { code: "ERR_NOT_FOUND" })
     await refused(["serve", path, "--token", TOKEN, "--no-auth"], 2, /cannot be used with/)
     await refused(["serve", path, "--token", TOKEN, "--token-file", tokens], 2, /cannot be used with/)
     const spaced = await syncline(["serve", path, "--token", "two words"])
@@ -201,6 +201,21 @@ describe("follow", () => {
     assert.match(await well(["verify", copy]), /^Sound: 510 events/)
   })
 
+  test("tells people once that what it stores waits for the program, however often it connects", async () => {
+    const path = logFile(history("a", 2))
+    const first = await serving(path)
+    const one = start(["follow", file("copy.db"), first.url], { env, input: null })
+    await one.until(/^Live: 2 new events/m)
+    await one.until(/reproject/, "stderr")
+    await stopped(first)
+    await one.until(/^warning: /m, "stderr")
+    await serving(path, ["--port", new URL(first.url).port])
+    await one.until(/^Live: [^]*^Live: /m)
+    one.child.kill("SIGINT")
+    assert.equal(await one.ended, 0, one.stderr)
+    assert.equal(one.stderr.match(/reproject/g).length, 1, one.stderr)
+  })
+
   test("--once ends when it has caught up, and says what for people, too", async () => {
     const path = logFile(history("a", 30))
     const copy = file("copy.db")
@@ -258,7 +273,10 @@ describe("follow", () => {
     const page = await server((request, response) => response.setHeader("content-type", "text/html").end("<p>Hello"))
     const other = await syncline(["follow", copy, page, "--json"], { env })
     assert.deepEqual([other.code, JSON.parse(other.stderr).code], [1, "ERR_PROTOCOL"])
-    await refused(["follow", copy, "example.org"], 2, /url must be a whole one/)
+    await refused(["follow", file("none.db"), "example.org"], 2, /url must be a whole one/)
+    const code = "ERR_NOT_FOUND"
+    await refused(["follow", file("none.db"), page, "--token-file", file("none")], 1, /There is no file/, { code })
+    assert.ok(!existsSync(file("none.db")))
     assert.ok(!(wrong.stderr + gone.stderr + other.stderr).includes(TOKEN))
   })
 

@@ -2,6 +2,7 @@ import { CommanderError } from "commander"
 import { SyncError, type ErrorCode } from "../errors"
 import { Interrupted } from "./interrupt"
 import { isBrokenPipe, type Output } from "./output"
+import { printable } from "./text"
 
 /** How a command ends; docs/cli.md says what each means. */
 export const EXIT = { done: 0, failed: 1, usage: 2, findings: 3 } as const
@@ -12,7 +13,7 @@ export class UsageError extends Error {}
 /** What to do about an error, where the command line has an answer. */
 const HINTS: Partial<Record<ErrorCode, string>> = {
   ERR_FOREIGN_SCHEMA: "Tables of an older event log are taken over with: syncline adopt <db>",
-  ERR_CORRUPT: "What is wrong with the file is told by: syncline verify <db>",
+  ERR_CORRUPT: "What is wrong with the file is told by: syncline verify <db>. Where that fails, too, it takes a copy.",
   ERR_BUSY: "Another program holds the file. Try again when it is done.",
   ERR_NOT_OWNER: "Who owns what is told by: syncline ls <db>",
   ERR_UNAUTHORIZED: "Give the server's token: --token-file <file>, or SYNCLINE_TOKEN in the environment.",
@@ -43,7 +44,9 @@ export async function report(error: unknown, output: Output): Promise<number> {
   const { code, message } = described(error)
   await output.error(message, { code, message })
   // The system's own errors say what is wrong with a file or an address; any other one is a bug, and its place matters.
-  if (code === "ERR_INTERNAL" && error instanceof Error) await output.note(error.stack ?? "")
+  if (code === "ERR_INTERNAL" && error instanceof Error) {
+    await output.note((error.stack ?? "").split("\n").map(printable).join("\n"))
+  }
   return EXIT.failed
 }
 

@@ -155,5 +155,5 @@ async function section(output: Output, title: string, columns: Column[], rows: s
 /** A table whose heading is dim on a terminal. */
 export async function printTable(output: Output, columns: Column[], rows: string[][]): Promise<void> {
   const [heading = "", ...lines] = table(columns, rows, output.width)
-  await output.print(output.colors.dim(heading), ...lines)
+  await output.printLines([output.colors.dim(heading), ...lines])
 }

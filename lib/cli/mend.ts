@@ -73,7 +73,7 @@ async function verifyFile(output: Output, { repair = false }: { repair?: boolean
     const { events = 0, aggregates = 0, bytes = 0 } = last ?? {}
     if (output.json) await output.printJSON({ sound: findings.length === 0, aggregates, events, bytes, findings })
     else {
-      await output.print(...findings.flatMap((finding) => findingLines(output, finding)))
+      await output.printLines(findings.flatMap((finding) => findingLines(output, finding)))
       const checked = `${counted(events, "event")} of ${counted(aggregates, "aggregate")} checked`
       const mended = repair ? `, ${findings.length - open.length} mended` : ""
       await output.print(

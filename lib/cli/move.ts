@@ -92,11 +92,13 @@ async function heldBy(exports: readonly string[]): Promise<Map<string, number>> 
   for (const path of exports) {
     assertExists(path, "")
     let isFirst = true
+    let number = 0
     for await (const line of linesOf(path)) {
+      number++
       if (isFirst && !startsWith(line, HEADER)) throw noExport(path)
       isFirst = false
       if (!startsWith(line, SYNCED)) continue
-      const { aggregateID, seq } = JSON.parse(line.toString()) as { aggregateID: string; seq: number }
+      const { aggregateID, seq } = syncedOf(line, path, number)
       held.set(aggregateID, Math.max(seq, held.get(aggregateID) ?? -1))
     }
     if (isFirst) throw noExport(path)
@@ -108,6 +110,9 @@ const HEADER = Buffer.from('{"syncline":"export"')
 const SYNCED = Buffer.from('{"kind":"synced"')
 const LINE_FEED = 0x0a
 
+/** A header has less than 100 as yet. */
+const MAX_HEADER_BYTES = 64 * 1024
+
 function startsWith(line: Buffer, beginning: Buffer): boolean {
   return line.subarray(0, beginning.length).equals(beginning)
 }
@@ -118,16 +123,35 @@ function noExport(path: string): SyncError {
   })
 }
 
-/** The whole lines of a file; one that was cut has fewer. */
+function syncedOf(line: Buffer, path: string, number: number): { aggregateID: string; seq: number } {
+  try {
+    const { aggregateID, seq } = JSON.parse(line.toString()) as Record<string, unknown>
+    if (typeof aggregateID === "string" && Number.isSafeInteger(seq)) return { aggregateID, seq: seq as number }
+  } catch {
+    // The error of JSON does not say where.
+  }
+  throw new SyncError("ERR_INVALID_EXPORT", `${show(path)} is damaged: line ${number} is no log item`, { line: number })
+}
+
+/** The whole lines of an export; one that was cut has fewer. */
 async function* linesOf(path: string): AsyncGenerator<Buffer, void> {
   const source = await openSource(path, undefined)
-  let rest = Buffer.alloc(0)
+  let parts: Uint8Array[] = []
+  let size = 0
+  let isFirst = true
   try {
     for await (const chunk of source.chunks) {
-      const bytes = Buffer.concat([rest, chunk])
       let at = 0
-      for (let end; (end = bytes.indexOf(LINE_FEED, at)) >= 0; at = end + 1) yield bytes.subarray(at, end)
-      rest = bytes.subarray(at)
+      for (let end; (end = chunk.indexOf(LINE_FEED, at)) >= 0; at = end + 1) {
+        yield Buffer.concat([...parts, chunk.subarray(at, end)])
+        parts = []
+        size = 0
+        isFirst = false
+      }
+      parts.push(chunk.subarray(at))
+      size += chunk.length - at
+      // Something else may be one line of any length.
+      if (isFirst && size > MAX_HEADER_BYTES) throw noExport(path)
     }
   } catch (error) {
     if (!(error instanceof CutShort)) throw error

@@ -6,8 +6,8 @@ import { jsonLine, printable } from "./text"
 export class Output {
   /** Of stdout. */
   readonly colors = createColors(isColorful(process.stdout))
-  /** Columns of the terminal; undefined where stdout is none, and text may be as wide as it is. */
-  readonly width: number | undefined = process.stdout.isTTY ? process.stdout.columns : undefined
+  /** Columns of the terminal; undefined where stdout is none, or does not know (0): text may be as wide as it is. */
+  readonly width: number | undefined = (process.stdout.isTTY && process.stdout.columns) || undefined
   readonly #errorColors = createColors(isColorful(process.stderr))
   #progress: Progress | undefined
   #signal: AbortSignal | undefined
@@ -31,6 +31,11 @@ export class Output {
 
   /** Lines for people, printable already. */
   print(...lines: string[]): Promise<void> {
+    return this.printLines(lines)
+  }
+
+  /** The same of any number of lines. */
+  printLines(lines: readonly string[]): Promise<void> {
     return this.#write(process.stdout, lines)
   }
 

@@ -1,6 +1,7 @@
 import { Argument, Option, type Command } from "commander"
 import { follow, type FollowDetail, type FollowStatus } from "../http/follow"
 import { push } from "../http/push"
+import { checkAddress } from "../http/remote"
 import type { Store } from "../store"
 import { DB, addCommand, does, repeatedOption } from "./command"
 import { withStore } from "./database"
@@ -32,13 +33,16 @@ write those aggregates. An aggregate that cannot go on is told of, and others do
     .addOption(repeatedOption("--aggregate <id>", "only this aggregate; may be given again"))
     .addOption(new Option("--owner <name>", "claim what it brings for this owner; leave what another one owns"))
     .option("--once", "end when it has caught up, or when the server cannot be reached")
-  does(following, (output, options: FollowFlags, db: string, url: string) =>
-    withStore(db, "create", async (store) => {
-      const following = new Following(output, store, url, options)
+  does(following, (output, options: FollowFlags, db: string, url: string) => {
+    // Before a database is made for it.
+    const token = tokenOf(options)
+    checkAddress({ url, token })
+    return withStore(db, "create", async (store) => {
+      const following = new Following(output, store, { ...options, url, token })
       await watched(output, DOING.connecting, "events", (progress, signal) => following.run(progress, signal))
       return following.left.size === 0 ? EXIT.done : EXIT.findings
-    }),
-  )
+    })
+  })
 
   const pushing = addCommand(program, "push", {
     summary: "send a server what it lacks of a log",
@@ -93,6 +97,12 @@ interface FollowFlags extends TokenOptions {
   once?: boolean
 }
 
+/** What is followed, and how; the address and the token have been looked at. */
+interface Wanted extends Omit<FollowFlags, keyof TokenOptions> {
+  url: string
+  token: string | undefined
+}
+
 const DOING: Record<FollowStatus, string> = {
   connecting: "Connecting",
   "catching-up": "Catching up",
@@ -116,25 +126,26 @@ class Following {
   #title = DOING.connecting
   /** With --once: why it was given up. */
   #failure: unknown
+  /** That what it stores waits for the program. */
+  #hasNoted = false
   /** What was told of the last attempt that failed. */
   #told: string | undefined
 
   constructor(
     private readonly output: Output,
     private readonly store: Store,
-    private readonly url: string,
-    private readonly flags: FollowFlags,
+    private readonly flags: Wanted,
   ) {}
 
   /** Until the signal, which is its end where it has caught up; before that it is interrupted. */
   async run(progress: Progress, signal: AbortSignal): Promise<void> {
-    const { store, url, flags } = this
+    const { store, flags } = this
     const undo = store.subscribeAll(() => void this.#applied++)
     const looking = setInterval(() => this.#isLive || progress.to(this.#applied, undefined, this.#title), LOOK)
     try {
       await follow(store, {
-        url,
-        token: tokenOf(flags),
+        url: flags.url,
+        token: flags.token,
         aggregates: flags.aggregate,
         owner: flags.owner,
         unknown: "record",
@@ -172,14 +183,16 @@ class Following {
     if (status === "live") this.#print(() => this.#tellLive())
     else if (status === "waiting") this.#tellWaiting(error)
     else if (status === "connecting" && this.#told === undefined) {
-      this.#print(() => this.output.print(`Connecting to ${printable(this.url)}.`))
+      this.#print(() => this.output.print(`Connecting to ${printable(this.flags.url)}.`))
     }
   }
 
   async #tellLive(): Promise<void> {
     this.#told = ""
     await this.output.print(`${this.flags.once ? "Up to date" : "Live"}: ${this.#said()}.`)
-    await noteUnprojected(this.output, this.store)
+    // Once: it comes back with each connection.
+    if (!this.#hasNoted) await noteUnprojected(this.output, this.store)
+    this.#hasNoted = true
   }
 
   /** Once, and again where there is another reason. */

@@ -70,7 +70,8 @@ const LEAST = 4
 /** The lines of a table, its heading first. `width`: of the terminal; undefined: the table may be as wide as it is. */
 export function table(columns: readonly Column[], rows: readonly (readonly string[])[], width?: number): string[] {
   const lines = [columns.map(({ title }) => title), ...rows.map((row) => row.map(printable))]
-  const widths = columns.map((_, at) => Math.max(...lines.map((line) => stringWidth(line[at] ?? ""))))
+  // Of any number of lines: as arguments of one call they would be too many.
+  const widths = columns.map((_, at) => lines.reduce((most, line) => Math.max(most, stringWidth(line[at] ?? "")), 0))
   if (width !== undefined) shrink(columns, widths, width - GAP * (columns.length - 1))
   return lines.map((line) => {
     const cells = line.map((cell, at) => {

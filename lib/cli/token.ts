@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs"
 import { Option, type Command } from "commander"
+import { assertExists } from "./database"
 import { UsageError } from "./failure"
 
 /** Where a token comes from. */
@@ -23,6 +24,7 @@ export function addTokenOptions(command: Command): Command {
 /** The token that was given; undefined: none. */
 export function tokenOf({ token, tokenFile }: TokenOptions): string | undefined {
   if (tokenFile === undefined) return token ?? (process.env["SYNCLINE_TOKEN"] || undefined)
+  assertExists(tokenFile, "")
   const text = readFileSync(tokenFile, "utf8").trim()
   if (text === "") throw new UsageError(`The file ${tokenFile} has no token in it`)
   return text

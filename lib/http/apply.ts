@@ -70,13 +70,18 @@ export class Applier {
   }
 
   async #replay(input: Uint8Array | string): Promise<ReplayResult[]> {
-    for (let rest = input; rest.length > 0;) {
+    let rest = input
+    /** Its lines, once one of them was refused. */
+    let lines: readonly Line[] | undefined
+    while (rest.length > 0) {
       try {
         const results = await this.store.replayAllAsync(rest, this.options)
         for (const { applied } of results) this.applied += applied
         return results
       } catch (error) {
-        rest = this.#withoutInvalid(rest, error)
+        if (!(error instanceof SyncError) || error.index === undefined || !OF_ITEMS.has(error.code)) throw error
+        lines = this.#withoutRefused(lines ?? linesOf(rest), error.index, error)
+        rest = lines.map(({ text }) => text).join("\n")
       }
     }
     return []
@@ -96,16 +101,21 @@ export class Applier {
     this.report(error, aggregateID)
   }
 
-  /** One item that has no shape, or is too large, refuses its whole batch: that is a matter of its aggregate, too. */
-  #withoutInvalid(input: Uint8Array | string, error: unknown): string {
-    if (!(error instanceof SyncError) || error.index === undefined || !OF_ITEMS.has(error.code)) throw error
-    const lines = linesOf(input)
-    const line = lines[error.index] ?? ""
-    const { aggregateID, unreadable } = namesIn(line)
-    if (aggregateID === undefined) throw protocolError(`The server sent what is no log item: ${show(line)}`, error)
-    this.#park(aggregateID, unreadable ?? error)
-    const after = lines.slice(error.index + 1).filter((one) => namesIn(one).aggregateID !== aggregateID)
-    return [...lines.slice(0, error.index), ...after].join("\n")
+  /**
+   * One item that has no shape, or is too large, refuses its whole batch: that is a matter of its aggregate, too. What cannot
+   * be read goes with it, since a damaged file may have any number of those.
+   */
+  #withoutRefused(lines: readonly Line[], index: number, error: SyncError): Line[] {
+    const { text = "", aggregateID: refused } = lines[index] ?? {}
+    if (refused === undefined) throw protocolError(`The server sent what is no log item: ${show(text)}`, error)
+    const ended = new Set<string>()
+    return lines.filter(({ aggregateID, unreadable }, at) => {
+      if (aggregateID === undefined) return true
+      if (at !== index && unreadable === undefined) return !ended.has(aggregateID)
+      if (!ended.has(aggregateID)) this.#park(aggregateID, unreadable ?? error)
+      ended.add(aggregateID)
+      return false
+    })
   }
 
   /** Without what a parked aggregate's part goes on with, at the beginning. */
@@ -135,14 +145,24 @@ export class Applier {
 /** What replay throws for a whole batch because of one item. */
 const OF_ITEMS: ReadonlySet<string> = new Set(["ERR_INVALID_EVENT", "ERR_TOO_LARGE"])
 
-/** As replay counts them. */
-function linesOf(input: Uint8Array | string): string[] {
-  const text = typeof input === "string" ? input : new TextDecoder().decode(input)
-  return text.split("\n").filter((line) => line.trim() !== "")
+/** Whose item a line is; nobody's where it is no JSON. Or what the server says that it cannot read on. */
+interface Names {
+  readonly aggregateID: string | undefined
+  readonly seq: number
+  readonly unreadable?: SyncError
 }
 
-/** Whose item a line is; nobody's where it is no JSON. Or what the server says that it cannot read on. */
-function namesIn(line: string): { aggregateID: string | undefined; seq: number; unreadable?: SyncError } {
+interface Line extends Names {
+  readonly text: string
+}
+
+/** As replay counts them. */
+function linesOf(input: Uint8Array | string): Line[] {
+  const lines = (typeof input === "string" ? input : new TextDecoder().decode(input)).split("\n")
+  return lines.filter((line) => line.trim() !== "").map((text) => ({ text, ...namesIn(text) }))
+}
+
+function namesIn(line: string): Names {
   let item
   try {
     item = JSON.parse(line) as { event?: unknown } | null

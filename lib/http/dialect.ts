@@ -1,4 +1,5 @@
 import { createParser, type ParseError } from "eventsource-parser"
+import { MAX_AGGREGATE_ID_BYTES } from "../argument"
 import type { SyncError } from "../errors"
 import { BATCH_BYTES, elements, wholeLines } from "./batches"
 import { compressedBody, protocolError, unreachable, type Answer, type Body, type Remote } from "./remote"
@@ -108,7 +109,8 @@ class Current implements Dialect {
     // A later version may tell of more.
     if (event !== "erased") return undefined
     const { aggregateID, seq } = fields(data)
-    if (typeof aggregateID !== "string" || typeof seq !== "number") throw protocolError("What was erased is not said")
+    const isNamed = typeof aggregateID === "string" && aggregateID.length <= MAX_AGGREGATE_ID_BYTES
+    if (!isNamed || typeof seq !== "number") throw protocolError("What was erased is not said")
     if (this.aggregates?.has(aggregateID) === false) return undefined
     return { kind: "erased", aggregateID, seq }
   }

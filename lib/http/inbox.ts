@@ -16,8 +16,8 @@ export interface Lack {
   readonly came: boolean
 }
 
-/** What may wait; past either bound all of it is dropped, since the history has it. One event always may. */
-const CAPACITY = { events: 1_000, characters: 8 * 1024 * 1024 }
+/** What may wait; past any of these bounds all of it is dropped, since the history has it. One event always may. */
+const CAPACITY = { events: 1_000, characters: 8 * 1024 * 1024, aggregates: 10_000 }
 
 /** What a server has told while something else was being done, bounded; and of what its history has to be asked for. */
 export class Inbox {
@@ -54,6 +54,7 @@ export class Inbox {
   lack(aggregateID: string, { seq, came }: Lack): void {
     if (this.#lost) return
     const known = this.#lacking.get(aggregateID)
+    if (known === undefined && this.#lacking.size >= CAPACITY.aggregates) return this.#lose()
     const last = Math.max(seq, known?.seq ?? -1)
     this.#lacking.set(aggregateID, { seq: last, came: came || known?.came === true })
   }

@@ -29,12 +29,16 @@ export async function positions(
     }
     for (let after = ""; ;) {
       const { list, next } = await page(remote, new URLSearchParams(after === "" ? {} : { after }))
+      const before = found.size
       for (const position of list) found.set(position.aggregateID, position)
       if (next === null) return found
+      if (found.size === before) throw protocolError("sync/sequences goes on, and has nothing more to tell")
       after = next
     }
   } catch (error) {
-    if (isUnknownPath(error as SyncError)) return undefined
+    // What has answered once, or answers with a list that makes no sense, is no older server: that would be sent everything.
+    const { status } = error as SyncError
+    if (found.size === 0 && status !== undefined && isUnknownPath(error as SyncError)) return undefined
     throw error
   }
 }
