@@ -16,15 +16,21 @@ const filesIn = (folder, pattern) =>
     .toSorted()
 
 describe("TypeScript imports go one way", () => {
+  const SERVER = [
+    "answer authorize body accept history incoming ownership frame follower continuity tail resume live schemas openapi",
+    "routes",
+  ].flatMap((line) => line.split(" "))
+  const CLIENT = [
+    "backoff remote batches dialect inbox apply connection follow positions receiver push transfer",
+  ].flatMap((line) => line.split(" "))
   /** Each file may import those before it. */
   const ORDER = [
     "errors promise argument bind payload row sql native schema define",
     "transaction statement database project published watch catch-up publish skipped queue context",
     "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
     "lines compression export source import settings store index drizzle foreign json-schema projection sync-event",
-    "http/status http/answer http/authorize http/body http/accept http/history http/incoming http/ownership",
-    "http/frame http/follower http/continuity http/tail http/resume http/live http/schemas http/openapi http/routes",
-    "http/backoff http/remote http/batches http/dialect http/inbox http/apply http/connection http/follow http/positions http/receiver http/push http/transfer http",
+    ...["http/status", ...SERVER.map((name) => `http/server/${name}`), ...CLIENT.map((name) => `http/client/${name}`)],
+    "http",
     "cli/text cli/progress cli/output cli/interrupt cli/watched cli/database cli/failure cli/command cli/token cli/unapplied",
     "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/share cli/completion cli/program cli/main",
   ].flatMap((line) => line.split(" "))
@@ -50,6 +56,13 @@ describe("TypeScript imports go one way", () => {
     const statements = /^((?:import|export)(?: type)? (?:\{[^}]*\}|\* as \w+|\w+)) from "([^"]+)"/gm
     return [...read(file).matchAll(statements)].map(([, statement, path]) => [statement, path])
   }
+
+  test("the server and the client of lib/http import nothing of each other", () => {
+    for (const file of filesIn("lib/http", /\.ts$/)) {
+      const other = /\/server\//.test(file) ? "client" : /\/client\//.test(file) ? "server" : undefined
+      for (const [, path] of importsOf(file)) assert.ok(other === undefined || !path.includes(`/${other}/`), file)
+    }
+  })
 
   test("only native.ts loads the addon", () => {
     const loading = filesIn("lib", /\.ts$/).filter((file) => /\brequire\(|"#native"/.test(read(file)))

@@ -1,12 +1,18 @@
 // The entry point `syncline/http`: a store on one machine, and those who follow it on others.
-export { syncRoutes } from "./http/routes"
-export type { SyncRoutesOptions } from "./http/routes"
-export type { Authorize, AuthorizeDecision, AuthorizeFunction, AuthorizeTokens, SyncAccess } from "./http/authorize"
-export { follow } from "./http/follow"
-export type { FollowDetail, FollowOptions, FollowStatus } from "./http/follow"
-export { push } from "./http/push"
-export type { PushOptions, PushProgress, PushResult } from "./http/push"
-export { transfer } from "./http/transfer"
-export type { TransferOptions, Transferred } from "./http/transfer"
-export type { BackoffOptions } from "./http/backoff"
-export type { RemoteOptions } from "./http/remote"
+export { syncRoutes } from "./http/server/routes"
+export type { SyncRoutesOptions } from "./http/server/routes"
+export type {
+  Authorize,
+  AuthorizeDecision,
+  AuthorizeFunction,
+  AuthorizeTokens,
+  SyncAccess,
+} from "./http/server/authorize"
+export { follow } from "./http/client/follow"
+export type { FollowDetail, FollowOptions, FollowStatus } from "./http/client/follow"
+export { push } from "./http/client/push"
+export type { PushOptions, PushProgress, PushResult } from "./http/client/push"
+export { transfer } from "./http/client/transfer"
+export type { TransferOptions, Transferred } from "./http/client/transfer"
+export type { BackoffOptions } from "./http/client/backoff"
+export type { RemoteOptions } from "./http/client/remote"

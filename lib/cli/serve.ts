@@ -1,5 +1,5 @@
 import { Option, type Command } from "commander"
-import type { SyncRoutesOptions } from "../http/routes"
+import type { SyncRoutesOptions } from "../http/server/routes"
 import { DB, addCommand, does, integerOption } from "./command"
 import { withStore } from "./database"
 import { UsageError } from "./failure"

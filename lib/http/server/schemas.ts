@@ -1,5 +1,5 @@
-import { MAX_AGGREGATE_ID_BYTES, MAX_OWNER_BYTES, MAX_SEQ, MAX_TYPE_BYTES } from "../argument"
-import { codesByStatus } from "./status"
+import { MAX_AGGREGATE_ID_BYTES, MAX_OWNER_BYTES, MAX_SEQ, MAX_TYPE_BYTES } from "../../argument"
+import { codesByStatus } from "../status"
 
 /** A JSON Schema of 2020-12, as OpenAPI 3.1 has them. */
 export type Schema = { readonly [keyword: string]: unknown }

@@ -1,6 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto"
-import { checkOptions } from "../argument"
-import { SyncError, invalidArgument, show } from "../errors"
+import { checkOptions } from "../../argument"
+import { SyncError, invalidArgument, show } from "../../errors"
 
 /** What a request wants to do: to read the log, to add to it, or to change who owns an aggregate. */
 export type SyncAccess = "read" | "write" | "claim"

@@ -2,8 +2,8 @@ import type { ServerResponse } from "node:http"
 import { constants, type Http2ServerResponse } from "node:http2"
 import type { UnderlyingSource } from "node:stream/web"
 import type { Context } from "hono"
-import { SyncError, syncErrorOf } from "../errors"
-import { errorBody, statusOf } from "./status"
+import { SyncError, syncErrorOf } from "../../errors"
+import { errorBody, statusOf } from "../status"
 
 /** Seconds after which a server that is busy, or about to be opened again, is worth another try. */
 const RETRY_AFTER = "1"

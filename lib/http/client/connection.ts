@@ -1,4 +1,4 @@
-import type { Store } from "../store"
+import type { Store } from "../../store"
 import type { Applier } from "./apply"
 import { BATCH_BYTES } from "./batches"
 import { listen, type Dialect, type Listening, type Wanted } from "./dialect"

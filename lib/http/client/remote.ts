@@ -1,8 +1,8 @@
-import { checkInteger } from "../argument"
-import { CutShort, compressed, decompressed } from "../compression"
-import { SyncError, invalidArgument, show } from "../errors"
+import { checkInteger } from "../../argument"
+import { CutShort, compressed, decompressed } from "../../compression"
+import { SyncError, invalidArgument, show } from "../../errors"
 import { MAX_TIMER } from "./backoff"
-import { errorFrom } from "./status"
+import { errorFrom } from "../status"
 
 /** Where a server is, and how long its answers are waited for. */
 export interface RemoteOptions {

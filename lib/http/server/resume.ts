@@ -1,5 +1,5 @@
-import type { WriteContext } from "../context"
-import { native } from "../native"
+import type { WriteContext } from "../../context"
+import { native } from "../../native"
 import { Continuity } from "./continuity"
 import type { Wants } from "./follower"
 import { framesOf } from "./frame"

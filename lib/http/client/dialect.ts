@@ -1,6 +1,6 @@
 import { createParser, type ParseError } from "eventsource-parser"
-import { MAX_AGGREGATE_ID_BYTES } from "../argument"
-import type { SyncError } from "../errors"
+import { MAX_AGGREGATE_ID_BYTES } from "../../argument"
+import type { SyncError } from "../../errors"
 import { BATCH_BYTES, elements, wholeLines } from "./batches"
 import { compressedBody, protocolError, unreachable, type Answer, type Body, type Remote } from "./remote"
 

@@ -1,5 +1,5 @@
-import { SyncError } from "../errors"
-import type { Lines } from "../lines"
+import { SyncError } from "../../errors"
+import type { Lines } from "../../lines"
 import { TYPES } from "./dialect"
 import { compressedBody, protocolError, type Body, type Remote } from "./remote"
 

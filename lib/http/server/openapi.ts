@@ -1,5 +1,5 @@
 import { aggregateID, epoch, ref, schemas, seq, type Schema } from "./schemas"
-import { codesByStatus } from "./status"
+import { codesByStatus } from "../status"
 
 const OWN_PATH = "/sync/openapi.json"
 

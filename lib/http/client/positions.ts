@@ -1,4 +1,4 @@
-import type { SyncError } from "../errors"
+import type { SyncError } from "../../errors"
 import { TYPES, isUnknownPath } from "./dialect"
 import { protocolError, type Remote } from "./remote"
 

@@ -1,4 +1,11 @@
-import { eventCount, lazyPositioned, serialize, typeAndVersion, type EventPage, type PositionedEvent } from "../payload"
+import {
+  eventCount,
+  lazyPositioned,
+  serialize,
+  typeAndVersion,
+  type EventPage,
+  type PositionedEvent,
+} from "../../payload"
 
 /** A recorded event as it goes to those who follow: encoded when the first of them wants it, and once for all. */
 export class EventFrame {

@@ -1,6 +1,6 @@
 import type { Context } from "hono"
 import { accepts } from "hono/accepts"
-import type { Encoding } from "../compression"
+import type { Encoding } from "../../compression"
 import type { Format } from "./body"
 
 /** What the client wants of an answer that can be JSON or NDJSON: JSON, unless it names the other, and not as the worse one. */

@@ -1,5 +1,5 @@
-import { SyncError } from "../errors"
-import type { Capacity } from "../stream"
+import { SyncError } from "../../errors"
+import type { Capacity } from "../../stream"
 import { comment, type EventFrame } from "./frame"
 
 /** What a follower is interested in, and how it is told. */

@@ -1,6 +1,6 @@
-import type { WriteContext } from "../context"
-import { native } from "../native"
-import { eventCount } from "../payload"
+import type { WriteContext } from "../../context"
+import { native } from "../../native"
+import { eventCount } from "../../payload"
 import type { EventFrame } from "./frame"
 
 /** Aggregates whose last seq is remembered: of others the log is asked. */

@@ -1,5 +1,5 @@
-import { CutShort, decompressed, type Encoding } from "../compression"
-import { SyncError, invalidArgument, show } from "../errors"
+import { CutShort, decompressed, type Encoding } from "../../compression"
+import { SyncError, invalidArgument, show } from "../../errors"
 
 /** How a body is written. */
 export type Format = "json" | "ndjson"
