@@ -85,7 +85,7 @@ describe("push", () => {
     assert.deepEqual(logs(there.store), logs(here.store))
   })
 
-  test("an aggregate that is refused is named, the others go on", async () => {
+  test("mistake 6: an aggregate that is refused, or went another way, is named, and the others go on", async () => {
     const here = stores()
     const there = stores()
     for (const noteID of ["a", "diverged", "b", "owned", "c"]) here.write(noteID)
@@ -96,16 +96,18 @@ describe("push", () => {
     there.store.claim("owned", "somebody")
     const { url } = await serving(there.store)
     const { refused, ...counts } = await push(here.store, { url, owner: "me" })
-    assert.deepEqual(counts, { aggregates: 5, events: 5, applied: 5, duplicate: 0 })
+    assert.deepEqual(counts, { aggregates: 4, events: 4, applied: 4, duplicate: 0 })
     assert.deepEqual(
       refused.map(({ aggregateID, error }) => [aggregateID, error.code, error.status]),
       [
+        ["diverged", "ERR_REPLAY_DIVERGED", 409],
         ["owned", "ERR_NOT_OWNER", 409],
         ["unknown", "ERR_UNKNOWN_EVENT", 400],
       ],
     )
     assert.deepEqual([...there.store.sequences().keys()].toSorted(), ["a", "b", "c", "diverged", "last", "owned"])
-    assert.equal((await push(here.store, { url, owner: "me" })).refused.length, 2)
+    assert.equal(there.store.sequence("diverged"), 0)
+    assert.equal((await push(here.store, { url, owner: "me" })).refused.length, 3)
   })
 
   test("what is too large for one request goes in several; what is too large by itself is refused", async () => {

@@ -112,8 +112,14 @@ class Pushing {
   #duplicate = 0
   #total: number | undefined
 
+  /**
+   * Of these the last event that the server has comes along, and is compared there: two histories of one aggregate must be
+   * found out, not put one on the other.
+   */
+  readonly #compared = new Set<string>()
+
   constructor(
-    private readonly store: Pick<Store, "sequences">,
+    private readonly store: Pick<Store, "get" | "sequences">,
     private readonly context: WriteContext,
     private readonly settings: Settings,
   ) {}
@@ -156,8 +162,16 @@ class Pushing {
   async #pass(remote: Remote): Promise<void> {
     const { aggregates, query, batch } = this.settings
     const held = await positions(remote, aggregates)
-    const after = (aggregateID: string) => held?.get(aggregateID)?.seq
-    this.#total ??= this.#lacking(after)
+    const has = (aggregateID: string) => held?.get(aggregateID)?.seq
+    this.#total ??= this.#lacking(has)
+    const own = this.store.sequences(aggregates)
+    const after = (aggregateID: string) => {
+      const last = has(aggregateID)
+      if (last === undefined || last < 0 || last >= (own.get(aggregateID) ?? -1)) return last
+      if (this.store.get(aggregateID, last) === undefined) return last
+      this.#compared.add(aggregateID)
+      return last - 1
+    }
     const receiver = receiverOf(remote, query, held === undefined)
     let parts: Part[] = []
     let size = 0
@@ -196,7 +210,10 @@ class Pushing {
     this.settings.backoff.reset()
     for (const { aggregateID, events } of parts) {
       this.#accepted.add(aggregateID)
-      this.#events += events
+      // Its first part begins with what the server has.
+      const known = this.#compared.delete(aggregateID) ? 1 : 0
+      this.#events += events - known
+      this.#duplicate -= known
     }
     this.settings.onProgress?.({ ...this.#counts(), refused: this.#refused.size, total: this.#total as number })
   }
