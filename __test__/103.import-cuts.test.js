@@ -236,6 +236,11 @@ describe("a changed export", () => {
           assert.equal(outcome.code, "ERR_INVALID_EXPORT", `byte ${at}: ${outcome}`)
         }
       }
+      writeFileSync(file("whole under another name"), bytes)
+      await assert.rejects(
+        reader().import(file("whole under another name")),
+        coded("ERR_INVALID_EXPORT", /line 1 is no JSON object, but compressed with (zstd|gzip): /, { line: 1 }),
+      )
       writeFileSync(file(`none${suffix}`), "no such thing, and not even near to it")
       await assert.rejects(
         reader().import(file(`none${suffix}`)),

@@ -182,7 +182,8 @@ class Importer {
     if (text.length === 0 && this.#format !== "export") return
     if (this.#format === "closed") throw this.#invalid(this.#line, "stands after the closing line")
     // Only then each line is one item of the batch, and no item more than one line.
-    if (text[0] !== 0x7b || text.at(-1) !== 0x7d) throw this.#invalid(this.#line, "is no JSON object")
+    if (text[0] !== 0x7b || text.at(-1) !== 0x7d)
+      throw this.#invalid(this.#line, `is no JSON object${compression(line)}`)
     if (!isUtf8(text)) throw this.#invalid(this.#line, "is not UTF-8")
     if (this.#format === "unknown" && this.#header(line)) return
     this.#item(line)
@@ -254,7 +255,7 @@ class Importer {
   #cutLine(rest: Buffer): true {
     const line = this.#line + 1
     if (this.#format === "closed") throw this.#invalid(line, "stands after the closing line")
-    if (visible(withoutMark(rest))[0] !== 0x7b) throw this.#invalid(line, "is no JSON object")
+    if (visible(withoutMark(rest))[0] !== 0x7b) throw this.#invalid(line, `is no JSON object${compression(rest)}`)
     return true
   }
 
@@ -364,6 +365,14 @@ class Batch {
     this.#lines.clear()
     this.numbers.length = 0
   }
+}
+
+/** What is compressed says so in its first bytes: RFC 8878 and RFC 1952. */
+function compression(bytes: Buffer): string {
+  const magic = bytes.toString("hex", 0, 4)
+  const encoding = magic === "28b52ffd" ? "zstd" : magic.startsWith("1f8b") ? "gzip" : undefined
+  if (encoding === undefined) return ""
+  return `, but compressed with ${encoding}: files are decompressed where their names end in .zst or .gz`
 }
 
 /** Without the space around it. */
