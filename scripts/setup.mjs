@@ -82,7 +82,9 @@ function addonIsCurrent() {
 }
 
 function javaScriptIsCurrent() {
-  const made = ["dist/index.js", "dist/index.mjs", "dist/drizzle.mjs", "dist/sync-event.mjs"]
+  const made = ["index.js", "index.mjs", "drizzle.mjs", "sync-event.mjs", "http.mjs", "cli/main.js"].map(
+    (name) => `dist/${name}`,
+  )
   return (
     oldest(made) >=
     newest([
