@@ -248,6 +248,28 @@ describe("a follower that hears nothing", () => {
   })
 })
 
+describe("many followers", () => {
+  test("hear an event that was encoded once for all of them", async () => {
+    const { url, store, Seen } = await served()
+    const queries = ["", "?aggregate=a", "?type=note.seen", "?aggregate=a&after=-1"]
+    const followers = await Promise.all(counted(20).map((n) => following(url, queries[n % queries.length])))
+    for (const one of followers) await one.synced()
+    const stringify = JSON.stringify
+    let encoded = 0
+    JSON.stringify = (value, ...rest) => {
+      if (typeof value === "object" && value !== null && "aggregateID" in value && "seq" in value) encoded++
+      return stringify(value, ...rest)
+    }
+    try {
+      for (let n = 0; n < 10; n++) store.run(Seen, { noteID: "a", n })
+      for (const one of followers) await one.until(() => one.told().at(-1) === "a9")
+    } finally {
+      JSON.stringify = stringify
+    }
+    assert.equal(encoded, 10)
+  })
+})
+
 describe("a follower that does not read", () => {
   const text = "x".repeat(50_000)
 
