@@ -66,8 +66,8 @@ export function* createdPages({ handle, transactions }: ReadContext): Generator<
   }
 }
 
-/** The log of one aggregate from after a seq up to another, and `synced`. */
-function* linesOf(
+/** The log of one aggregate from after a seq up to another, and `synced`; nothing where there is nothing to tell. */
+export function* linesOf(
   { handle, transactions }: ReadContext,
   aggregateID: string,
   after: number,

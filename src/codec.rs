@@ -1,9 +1,8 @@
 //! zstd, a chunk at a time: for exports and what goes over the wire, which are of any length. (Segments are whole frames.)
-//! The level and the window are those at which an export of sessions takes its time in SQLite, not here.
 
 use std::io;
 
-use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, Operation, OutBuffer};
+use zstd::stream::raw::{CParameter, DParameter, Decoder, Encoder, InBuffer, Operation, OutBuffer};
 
 use crate::error::{Error, Result};
 
@@ -11,7 +10,7 @@ use crate::error::{Error, Result};
 const LEVEL: i32 = 3;
 
 /// log2 of the largest window: 8 MiB, the most that a decoder must support (RFC 8878, 3.1.1.1.2) and that HTTP allows
-/// (RFC 9659). A compressor takes about as much memory as its window, and 2 MB.
+/// (RFC 9659). A compressor takes more memory than its window has.
 pub const MAX_WINDOW_LOG: u32 = 23;
 
 /// Bytes that one call decompresses at most, so that a small input cannot ask for any amount of memory.
@@ -38,7 +37,7 @@ impl Compressor {
             written.reserve(1024);
             let start = written.len();
             let mut output = OutBuffer::around_pos(&mut written, start);
-            let mut input = zstd::stream::raw::InBuffer::around(&chunk[read..]);
+            let mut input = InBuffer::around(&chunk[read..]);
             self.0.run(&mut input, &mut output).map_err(failed)?;
             read += input.pos();
         }
@@ -89,13 +88,10 @@ impl Decompressor {
     pub fn read(&mut self, chunk: &[u8]) -> Result<Step> {
         let mut output = Vec::with_capacity(STEP_BYTES);
         let mut consumed = 0;
-        loop {
-            let mut input = zstd::stream::raw::InBuffer::around(&chunk[consumed..]);
+        while !(self.between && consumed == chunk.len()) {
+            let mut input = InBuffer::around(&chunk[consumed..]);
             let start = output.len();
             let mut room = OutBuffer::around_pos(&mut output, start);
-            if self.between && consumed == chunk.len() {
-                break;
-            }
             let hint = self.decoder.run(&mut input, &mut room).map_err(failed)?;
             consumed += input.pos();
             self.between = hint == 0;

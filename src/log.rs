@@ -68,13 +68,14 @@ pub fn read_log(
             "The log of aggregate \"{aggregate_id}\" has lost the events after seq {last} and before {next}"
         ))
     };
+    // Where a gap leads that begins at, or before, what was read last.
+    let beyond = |last: i64, (after, through): (i64, i64)| {
+        if after > last { Err(unexplained(last, after + 1)) } else { Ok(through) }
+    };
     let range = Range { after, before: Some(through + 1), limit, descending: false };
     history::by_seq(connection, known, (aggregate_id, sequence.key), range, &mut |event| {
         while let Some(found) = gap.filter(|(_, through)| *through < event.seq) {
-            if found.0 > last {
-                return Err(unexplained(last, found.0 + 1));
-            }
-            last = found.1;
+            last = beyond(last, found)?;
             page.gaps.push(found);
             gap = next_gap(&mut gaps)?;
         }
@@ -86,10 +87,7 @@ pub fn read_log(
     })?;
     if count == 0 || last >= through {
         while let Some(found) = gap {
-            if found.0 > last {
-                return Err(unexplained(last, found.0 + 1));
-            }
-            last = found.1;
+            last = beyond(last, found)?;
             page.gaps.push(found);
             gap = next_gap(&mut gaps)?;
         }

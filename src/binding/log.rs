@@ -164,7 +164,8 @@ pub fn sequences(
 ) -> napi::Result<Raw> {
     let maker = Maker::new(env);
     let pairs = handle.sequences(ids.as_deref()).or_throw(env)?;
-    let values: Vec<_> = pairs.iter().flat_map(|(id, seq)| [maker.text(id.as_bytes()), maker.integer(*seq)]).collect();
+    let mut values = Vec::with_capacity(pairs.len() * 2);
+    maker.extend_pairs(&mut values, &pairs);
     Ok(maker.array(&values))
 }
 

@@ -115,6 +115,13 @@ impl Maker {
         integer.map_or_else(|| self.null(), |integer| self.integer(integer))
     }
 
+    /// Appends ids of aggregates with a seq each, as flat pairs.
+    pub fn extend_pairs(self, values: &mut Vec<sys::napi_value>, pairs: &[(String, i64)]) {
+        for (id, seq) in pairs {
+            values.extend([self.text(id.as_bytes()), self.integer(*seq)]);
+        }
+    }
+
     /// A Buffer with a copy of the bytes.
     pub fn bytes(self, bytes: &[u8]) -> sys::napi_value {
         let (mut value, mut data) = (ptr::null_mut(), ptr::null_mut());

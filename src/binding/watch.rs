@@ -96,9 +96,7 @@ pub fn moved(
     let maker = Maker::new(env);
     let moved = handle.moved(after_position as i64, limit as usize).or_throw(env)?;
     let mut values = vec![maker.integer(moved.through), maker.boolean(moved.done)];
-    for (id, seq) in &moved.aggregates {
-        values.extend([maker.text(id.as_bytes()), maker.integer(*seq)]);
-    }
+    maker.extend_pairs(&mut values, &moved.aggregates);
     Ok(maker.array(&values))
 }
 
@@ -114,9 +112,7 @@ pub fn erased(
     let maker = Maker::new(env);
     let (through, found) = handle.erased(after_position as i64, limit as usize).or_throw(env)?;
     let mut values = vec![maker.integer(through)];
-    for (id, seq) in &found {
-        values.extend([maker.text(id.as_bytes()), maker.integer(*seq)]);
-    }
+    maker.extend_pairs(&mut values, &found);
     Ok(maker.array(&values))
 }
 

@@ -4,7 +4,7 @@ import { MAX_SEQ, checkAggregateID, checkChoice, checkInteger } from "../../argu
 import { WINDOW_LOG, compressed } from "../../compression"
 import type { WriteContext } from "../../context"
 import { SyncError, show, syncErrorOf } from "../../errors"
-import { createdPages, hasNews, lines, type Lines } from "../../lines"
+import { createdPages, hasNews, linesOf, type Lines } from "../../lines"
 import { native } from "../../native"
 import { eventCount, pageEvent } from "../../payload"
 import { acceptedEncoding, acceptedFormat } from "./accept"
@@ -132,11 +132,10 @@ function* newsOf(
   { aggregateID, seq }: News,
   report: (error: unknown) => void,
 ): Generator<Lines | { readonly unreadable: SyncError }, void> {
-  const last = held.get(aggregateID)
-  const isBehind = last !== undefined && last >= 0 && last < seq
-  const after = () => (overlap && isBehind ? last - 1 : last)
+  const last = held.get(aggregateID) ?? -1
+  const isBehind = last >= 0 && last < seq
   try {
-    yield* lines(store, { after, only: [aggregateID] })
+    yield* linesOf(store, aggregateID, overlap && isBehind ? last - 1 : last, seq)
   } catch (error) {
     const unreadable = syncErrorOf(error)
     if (unreadable?.code !== "ERR_CORRUPT" || (unreadable.aggregateID ?? aggregateID) !== aggregateID) throw error
