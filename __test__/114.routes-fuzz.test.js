@@ -10,6 +10,7 @@ const fc = require("fast-check")
 const fzstd = require("fzstd")
 const { assertDescribed, description } = require("./described")
 const { served } = require("./serving")
+const { extent, seeds, soak } = require("./soak")
 const { history } = require("./stores")
 
 const TOKEN = "the-token"
@@ -238,7 +239,7 @@ describe("requests of all kinds", () => {
       assert.equal(answer.status === 405, methods.length > 0 && !methods.includes(method))
       await assertDescribed(method, pathname, undefined, answer)
     })
-    await fc.assert(property, { numRuns: 1_000, seed: 20_260_601 })
+    await fc.assert(property, { numRuns: extent(1_000, 12_000), seed: soak ? seeds(1, 1)[0] : 20_260_601 })
     // The dice are not so loaded that only refusals were looked at, or none.
     for (const status of [200, 400, 401, 404, 405, 409, 413, 415]) {
       assert.ok(statuses.get(status) >= 5, `${status}: ${JSON.stringify([...statuses])}`)

@@ -295,6 +295,16 @@ describe("a body", () => {
   })
 })
 
+/** A server whose projector of tags throws such a value. */
+async function throwing(thrown) {
+  const server = await served()
+  server.store.db.exec("CREATE TRIGGER t AFTER INSERT ON tag BEGIN SELECT refuse(); END")
+  server.store.db.function("refuse", () => {
+    throw thrown
+  })
+  return server
+}
+
 describe("a server that cannot", () => {
   const replay = (call) => call("POST", "/sync/replay", { body: { events: history("a", 2) } })
   const again = (answer) => assert.match(answer.headers.get("retry-after"), /^[1-9]\d*$/)
@@ -360,11 +370,7 @@ describe("a server that cannot", () => {
   test("since a projector met an error of the library's elsewhere: 500, and not what that would mean of the request", async () => {
     for (const code of ["ERR_UNAUTHORIZED", "ERR_NOT_FOUND", "ERR_CONFLICT"]) {
       const thrown = new SyncError(code, "of another store", { expected: 1 })
-      const { call, store, errors } = await served()
-      store.db.exec("CREATE TRIGGER t AFTER INSERT ON tag BEGIN SELECT refuse(); END")
-      store.db.function("refuse", () => {
-        throw thrown
-      })
+      const { call, store, errors } = await throwing(thrown)
       const answer = await replay(call)
       assertError(answer, 500, "ERR_INTERNAL")
       assert.doesNotMatch(answer.text, /another store/)
@@ -375,11 +381,7 @@ describe("a server that cannot", () => {
 
   test("since its program fails: 500, without a word of what was thrown", async () => {
     const thrown = Object.assign(new Error("the password is 1234"), { code: "ERR_BUSY" })
-    const { call, store, errors } = await served()
-    store.db.exec("CREATE TRIGGER t AFTER INSERT ON tag BEGIN SELECT refuse(); END")
-    store.db.function("refuse", () => {
-      throw thrown
-    })
+    const { call, store, errors } = await throwing(thrown)
     const answer = await replay(call)
     assertError(answer, 500, "ERR_INTERNAL")
     assert.doesNotMatch(answer.text, /1234/)

@@ -5,18 +5,9 @@ const { randomBytes } = require("node:crypto")
 const { describe, test } = require("node:test")
 const { push } = require("syncline/http")
 const { olderServer } = require("./older-server")
-const { coded, collected, dump, file, history, notes, openNotes, serialized } = require("./stores.js")
+const { coded, collected, dump, history, serialized } = require("./stores.js")
 const { dice } = require("./streaming")
-const { following, json, logs, page, pretending, proxying, serving } = require("./sync-servers.js")
-
-let files = 0
-
-/** A store of notes with definitions of its own. */
-function stores(options = {}) {
-  const given = notes()
-  const store = openNotes(given, { path: file(`${files++}.db`), ...options })
-  return { ...given, store, write: (noteID, text = noteID) => store.run(given.Written, { noteID, text }) }
-}
+const { following, json, logs, page, pretending, proxying, serving, stores } = require("./sync-servers.js")
 
 const quick = { backoff: { initial: 1, longest: 5 } }
 const nothing = { aggregates: 0, events: 0, applied: 0, duplicate: 0, refused: [] }

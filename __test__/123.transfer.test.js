@@ -3,18 +3,9 @@
 const assert = require("node:assert/strict")
 const { describe, test } = require("node:test")
 const { push, transfer } = require("syncline/http")
-const { coded, dump, file, history, notes, openNotes, serialized } = require("./stores.js")
+const { coded, dump, history, serialized } = require("./stores.js")
 const { olderServer } = require("./older-server")
-const { json, logs, page, pretending, serving } = require("./sync-servers.js")
-
-let files = 0
-
-/** A store of notes with definitions of its own. */
-function stores(options = {}) {
-  const given = notes()
-  const store = openNotes(given, { path: file(`${files++}.db`), ...options })
-  return { ...given, store, write: (noteID, text = noteID) => store.run(given.Written, { noteID, text }) }
-}
+const { json, logs, page, pretending, serving, stores } = require("./sync-servers.js")
 
 /** A desktop that owns a session of five events, served, and a phone. `at` is called when a path is asked for the `n`th time. */
 async function devices(at = () => {}, desktopOptions = { owner: "desktop" }) {

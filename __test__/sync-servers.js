@@ -10,9 +10,11 @@ const net = require("node:net")
 const { afterEach } = require("node:test")
 const { serve } = require("@hono/node-server")
 const { follow, syncRoutes } = require("syncline/http")
+const { file, notes, openNotes } = require("./stores")
 const { until } = require("./streaming")
 
 const running = new Set()
+let files = 0
 
 afterEach(async () => {
   for (const stop of [...running].toReversed()) await stop()
@@ -168,6 +170,13 @@ async function untilEqual(store, source) {
   assert.deepEqual(logs(store), logs(source))
 }
 
+/** A store of notes, in a file and with definitions of its own. */
+function stores(options = {}) {
+  const given = notes()
+  const store = openNotes(given, { path: file(`${files++}.db`), ...options })
+  return { ...given, store, write: (noteID, text = noteID) => store.run(given.Written, { noteID, text }) }
+}
+
 /** What a log says of each aggregate, whatever the file looks like. */
 function logs(store) {
   return Object.fromEntries(store.aggregates().map(({ aggregateID }) => [aggregateID, store.read(aggregateID)]))
@@ -184,6 +193,7 @@ module.exports = {
   proxying,
   serving,
   stoppable,
+  stores,
   tells,
   told,
   until,
