@@ -4,6 +4,7 @@
 // encodings, tokens, and garbage. Whatever comes, the answer is one that the document knows, and the store stays sound.
 
 const assert = require("node:assert/strict")
+const { maxHeaderSize } = require("node:http")
 const { describe, test } = require("node:test")
 const { gzipSync } = require("node:zlib")
 const fc = require("fast-check")
@@ -223,6 +224,11 @@ describe("requests of all kinds", () => {
       const answer = await answerTo(url, request)
       const { method, path, query, token } = request
       statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1)
+      // A head that is too long for Node is refused by Node, without a word, before the routes hear of it.
+      if (answer.status === 431) {
+        assert.ok(path.length + query.length + JSON.stringify(request.more).length > maxHeaderSize / 2)
+        return assert.equal(answer.text, "")
+      }
       if (token !== `Bearer ${TOKEN}`) {
         assert.equal(answer.status, 401)
         assert.equal(answer.text, method === "HEAD" ? "" : refusal.text)
