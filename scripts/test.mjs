@@ -1,5 +1,7 @@
 // npm test [-- word …]: sets up, runs every step, prints the totals. With words only the steps of those names run, and of
 // the JavaScript suite only the files whose names contain one: `npm test -- 20 run`, `npm test -- clippy`.
+// npm run test:package, test:runtimes: the suites that install what was packed, and that run under other runtimes; words
+// choose among their files. npm run test:all: everything.
 // npm run soak [-- word …]: the long form of those tests that have one, one file after the other. Both print their figures.
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -26,11 +28,16 @@ const steps = {
   types: () => check(tool("typescript", "-p", "__test__/types")),
   clippy: () => check(["cargo", "clippy", "--quiet", "--locked", "--all-targets", "--", "--deny", "warnings"]),
   rust: rustTests,
-  node: nodeTests,
+  node: () => nodeTests("__test__"),
+  package: () => nodeTests("__test__/package"),
+  runtimes: () => nodeTests("__test__/runtimes"),
 }
+/** The suites that install packages and take minutes: `npm test` leaves them to commands of their own. */
+const INSTALLING = ["package", "runtimes"]
 
 const words = process.argv.slice(2)
-const fileWords = words.filter((word) => !(word in steps))
+const everything = words.includes("all")
+const fileWords = words.filter((word) => word !== "all" && !(word in steps))
 const totals = { passed: 0, failed: 0, skipped: 0 }
 
 if (await perform("set-up", async () => ({ ...(await attempt(setUp)), passed: 0 }))) {
@@ -41,8 +48,10 @@ console.log(`${totals.passed} passed, ${totals.failed} failed`)
 process.exitCode = totals.failed === 0 ? 0 : 1
 
 function isWanted(name) {
-  if (soak && words.length === 0) return name === "rust" || name === "node"
-  return words.length === 0 || words.includes(name) || (name === "node" && fileWords.length > 0)
+  if (everything || words.includes(name)) return true
+  if (INSTALLING.includes(name)) return false
+  if (words.length === 0) return !soak || name === "rust" || name === "node"
+  return name === "node" && fileWords.length > 0 && !INSTALLING.some((suite) => words.includes(suite))
 }
 
 /** Runs one step, adds its counts to the totals and prints one line, or everything when something failed. */
@@ -58,7 +67,7 @@ async function perform(name, step) {
   const counts = passed + failures > 1 ? `  ${passed} passed, ${failures} failed` : ""
   if (failures > 0) console.log(`\n${output.trimEnd()}\n`)
   else for (const [line] of stripVTControlCharacters(output).matchAll(/^figures .*/gm)) console.log(`  ${line}`)
-  console.log(`${failures > 0 ? "✗" : "✓"} ${name.padEnd(8)}${seconds} s${counts}`)
+  console.log(`${failures > 0 ? "✗" : "✓"} ${name.padEnd(9)}${seconds} s${counts}`)
   return failures === 0
 }
 
@@ -91,8 +100,8 @@ async function rustTests() {
   return withTests({ ok, output, ...counts })
 }
 
-async function nodeTests() {
-  const files = readdirSync(join(root, "__test__")).filter((name) => name.endsWith(".test.js") && matches(name))
+async function nodeTests(suite) {
+  const files = readdirSync(join(root, suite)).filter((name) => name.endsWith(".test.js") && matches(suite, name))
   // Without a file node --test would look for tests by itself.
   if (files.length === 0) return withTests({ ok: false, output: "", passed: 0 })
   const folder = mkdtempSync(join(tmpdir(), "syncline-test-"))
@@ -107,7 +116,7 @@ async function nodeTests() {
     ])
     const alone = soak ? ["--test-concurrency=1"] : []
     const command = [process.execPath, "--test", `--test-timeout=${FILE_TIMEOUT}`, ...alone, ...reporters]
-    const paths = files.toSorted().map((name) => `__test__/${name}`)
+    const paths = files.toSorted().map((name) => `${suite}/${name}`)
     const { ok, output } = await run([...command, ...paths], { timeout: STEP_TIMEOUT })
     const text = existsSync(totalsFile) ? readFileSync(totalsFile, "utf8") : ""
     if (text === "") return { ok: false, output: `${output}\nThe test runner ended without its totals.`, passed: 0 }
@@ -120,8 +129,8 @@ async function nodeTests() {
   }
 }
 
-function matches(name) {
-  if (soak && !readFileSync(join(root, "__test__", name), "utf8").includes('require("./soak')) return false
+function matches(suite, name) {
+  if (soak && !readFileSync(join(root, suite, name), "utf8").includes('require("./soak')) return false
   return fileWords.length === 0 || fileWords.some((word) => name.includes(word))
 }
 
