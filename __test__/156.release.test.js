@@ -165,3 +165,40 @@ describe("the workflows", () => {
     assert.ok(waitsFor("announce").includes("publish"))
   })
 })
+
+describe("the format of the file", () => {
+  test("has a fixture of each number that was given", () => {
+    const [, newest] = /^pub const FORMAT: i64 = (\d+);$/m.exec(read("src/schema.rs"))
+    for (let format = 1; format <= Number(newest); format++)
+      assert.ok(existsSync(join(root, `__test__/fixtures/format-${format}.db.gz`)), `format ${format}`)
+  })
+})
+
+describe("the documents for contributors", () => {
+  const documents = ["CONTRIBUTING.md", "SECURITY.md", ".github/pull_request_template.md"].map((file) => [
+    file,
+    read(file),
+  ])
+
+  test("name commands that exist", () => {
+    for (const [file, text] of documents) {
+      const named = [...text.matchAll(/`npm (?:run ([\w:]+)|(test|start))/g)].map(([, script, own]) => script ?? own)
+      for (const name of named) assert.ok(manifest.scripts[name], `${file}: npm run ${name}`)
+      for (const [script] of text.matchAll(/\bscripts\/[\w-]+\.mjs/g))
+        assert.ok(existsSync(join(root, script)), `${file}: ${script}`)
+    }
+  })
+
+  test("link to what exists", () => {
+    for (const [file, text] of documents) {
+      for (const [, link] of text.matchAll(/\]\(([^)#:]+)(?:#[^)]*)?\)/g))
+        assert.ok(existsSync(join(root, link)), `${file} links to ${link}`)
+    }
+  })
+
+  test("tell of every script of package.json", () => {
+    const [[, text]] = documents
+    const told = Object.keys(manifest.scripts).filter((name) => !/^(build:|prepare$|test$|start$)/.test(name))
+    for (const name of told) assert.ok(text.includes(`npm run ${name}`), name)
+  })
+})
