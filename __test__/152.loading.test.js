@@ -191,3 +191,12 @@ describe("wherever it is loaded", () => {
     assert.deepEqual([json.status, code, reason], [1, "ERR_ADDON_NOT_LOADED", "missing"])
   })
 })
+
+test("docs/errors.md has every reason, with what mends it", () => {
+  const read = (file) => fs.readFileSync(join(root, file), "utf8")
+  const [, union] = /^export type AddonFailure =((?:\s+\| "[\w-]+")+)/m.exec(read("lib/errors.ts"))
+  const reasons = new Set(union.match(/[\w-]+/g))
+  const [, section] = /^## When the addon cannot be loaded$(.*?)^## /ms.exec(read("docs/errors.md"))
+  const documented = new Set([...section.matchAll(/^\| `(?!reason`)([a-z-]+)`/gm)].map(([, reason]) => reason))
+  assert.deepEqual(documented, reasons)
+})

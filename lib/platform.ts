@@ -23,16 +23,23 @@ export function platformName(): string {
 function isMusl(): boolean {
   const ldd = textOf("/usr/bin/ldd")
   if (ldd !== undefined) return ldd.includes("musl")
-  return process.report !== undefined && glibcVersion() === undefined
+  const { header, sharedObjects = [] } = report()
+  return header?.glibcVersionRuntime === undefined && sharedObjects.some((file) => /libc\.musl-|ld-musl-/.test(file))
 }
 
-/** That which this process runs with, if it does. */
+/** That which this process runs with, if it does and tells. */
 export function glibcVersion(): string | undefined {
-  const report = process.report as (NodeJS.ProcessReport & { excludeNetwork?: boolean }) | undefined
-  if (report === undefined) return undefined
+  // Deno tells one and the same everywhere.
+  return process.versions["deno"] === undefined ? report().header?.glibcVersionRuntime : undefined
+}
+
+/** What the runtime tells of its process. */
+function report(): { header?: { glibcVersionRuntime?: string }; sharedObjects?: string[] } {
+  const own = process.report as (NodeJS.ProcessReport & { excludeNetwork?: boolean }) | undefined
+  if (own === undefined) return {}
   // Looking up the names of all that is connected takes seconds.
-  report.excludeNetwork = true
-  return (report.getReport() as { header?: { glibcVersionRuntime?: string } }).header?.glibcVersionRuntime
+  own.excludeNetwork = true
+  return own.getReport() as ReturnType<typeof report>
 }
 
 /** The folder of this package; undefined where a bundler has taken its JavaScript elsewhere. */
