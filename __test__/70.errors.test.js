@@ -306,6 +306,8 @@ const ofClients = unanswered(() => notes().store)
 const elsewhere = {
   // The module is refused while it loads: see the test of a process of its own below.
   ERR_UNSUPPORTED_RUNTIME: "thrown by require",
+  // The same, of what is installed: see 152.loading and 153.addon-file.
+  ERR_ADDON_NOT_LOADED: "thrown by require",
   // Only a bug in the core can make it panic, and none is known.
   ERR_POISONED: "a panic",
 }

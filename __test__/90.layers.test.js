@@ -25,7 +25,7 @@ describe("TypeScript imports go one way", () => {
   ].flatMap((line) => line.split(" "))
   /** Each file may import those before it. */
   const ORDER = [
-    "errors promise argument bind payload row sql native schema define",
+    "runtime errors promise argument bind payload row sql platform binary loading native schema define",
     "transaction statement database project published watch catch-up publish skipped queue context",
     "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
     "lines compression export source import settings store index drizzle foreign json-schema projection sync-event",
@@ -66,9 +66,21 @@ describe("TypeScript imports go one way", () => {
     }
   })
 
-  test("only native.ts loads the addon", () => {
+  test("only native.ts loads the addon, and the command may fail to", () => {
     const loading = filesIn("lib", /\.ts$/).filter((file) => /\brequire\(|"#native"/.test(read(file)))
-    assert.deepEqual(loading, ["lib/native.ts"])
+    assert.deepEqual(loading, ["lib/cli/main.ts", "lib/native.ts"])
+    assert.doesNotMatch(read("lib/cli/main.ts"), /native"/)
+  })
+
+  test("every entry point looks at the runtime before anything else", () => {
+    assert.match(read("lib/cli/main.ts"), /^try \{\n(\s*\/\/.*\n)*\s*require\("\.\.\/runtime"\)$/m)
+    const { exports } = JSON.parse(read("package.json"))
+    const entries = Object.values(exports).flatMap((entry) => [entry.require?.default, entry.import?.default])
+    assert.equal(entries.filter(Boolean).length, 8)
+    for (const file of entries.filter(Boolean)) {
+      assert.match(read(file), /^(require\("\.\/runtime\.js"\)|import "\.\/loadable\.mjs")\n/, file)
+    }
+    assert.match(read("dist/loadable.cjs"), /^try \{\n {2}require\("\.\/runtime\.js"\)\n/)
   })
 
   /** Which packages the files of a folder, or one file, may import. */

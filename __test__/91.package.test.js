@@ -125,6 +125,18 @@ describe("the tarball", () => {
     assert.ok(size < 300_000, `${size} bytes`)
   })
 
+  test("needs no script while it is installed, neither it nor a platform's package", () => {
+    const manifests = [
+      manifest,
+      ...fs.readdirSync(path.join(root, "npm")).map((name) => readJSON(`npm/${name}/package.json`)),
+    ]
+    for (const { name, scripts = {} } of manifests) {
+      for (const script of ["preinstall", "install", "postinstall"])
+        assert.ok(!(script in scripts), `${name}: ${script}`)
+    }
+    assert.ok(!files.includes("binding.gyp"), "npm would run node-gyp")
+  })
+
   test("holds no source maps, since it does not hold the sources", () => {
     for (const file of files) {
       assert.doesNotMatch(file, /\.map$/)

@@ -5,7 +5,9 @@ export const errorCodes = {
   ERR_FROZEN: "Define before the first store of this registry opens, or after the last one is closed.",
   // Arguments
   ERR_INVALID_ARGUMENT: "Correct the call: the message names the argument and what it may be.",
-  ERR_UNSUPPORTED_RUNTIME: "Run on a Node, Bun or Deno that offers Node-API level 8 or newer.",
+  ERR_UNSUPPORTED_RUNTIME: "Run on Node 20.3 or newer, or on a Bun or Deno that offers Node-API level 8.",
+  ERR_ADDON_NOT_LOADED:
+    "Run the command that the message names: `reason` says what keeps the native addon from loading.",
   // Running
   ERR_STALE_VERSION: "Run the newest version of the type; older versions can only be replayed.",
   ERR_WRONG_KIND: "Run recorded definitions; publish ephemeral ones.",
@@ -64,7 +66,7 @@ export type ErrorCode = keyof typeof errorCodes
 
 /** What a `SyncError` knows beside its code and message; each is present only where it applies. */
 export interface ErrorFields {
-  /** What was required, or is stored: a seq, an epoch, an owner or an aggregate id. */
+  /** What was required, or is stored: a seq, an epoch, an owner or an aggregate id; of an addon its platform or version. */
   expected?: number | string | null
   /** What was found in its place. */
   got?: number | string | null
@@ -111,9 +113,31 @@ export interface ErrorFields {
   delivered?: ReadonlyMap<string, number>
   /** The position of the last event that it was given. */
   position?: number
+  /** Why the native addon was not loaded. */
+  reason?: AddonFailure
+  /** The file that was found in its place. */
+  path?: string
   /** The error behind this one. */
   cause?: unknown
 }
+
+/**
+ * Why the native addon could not be loaded: its package is `missing`, there is none for this platform
+ * (`unsupported-platform`), what is there is for another one (`wrong-platform`, `wrong-libc`, `glibc-too-old`), of
+ * another version (`version-mismatch`), cut short or no addon (`damaged`), somebody else's (`foreign`), or a bundler has
+ * taken the JavaScript away from it (`bundled`). `refused`: the system has a reason of its own, which the message quotes.
+ */
+export type AddonFailure =
+  | "missing"
+  | "unsupported-platform"
+  | "wrong-platform"
+  | "wrong-libc"
+  | "glibc-too-old"
+  | "version-mismatch"
+  | "damaged"
+  | "foreign"
+  | "bundled"
+  | "refused"
 
 /** One finding of a schema. */
 export interface ErrorIssue {
@@ -148,6 +172,8 @@ export class SyncError extends Error implements ErrorFields {
   declare readonly waited?: number
   declare readonly delivered?: ReadonlyMap<string, number>
   declare readonly position?: number
+  declare readonly reason?: AddonFailure
+  declare readonly path?: string
 
   constructor(code: ErrorCode, message: string, fields: ErrorFields = {}) {
     const { cause, ...others } = fields

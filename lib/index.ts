@@ -67,4 +67,4 @@ export type {
 } from "./database"
 
 export { SyncError, errorCodes } from "./errors"
-export type { ErrorCode, ErrorFields, ErrorIssue } from "./errors"
+export type { AddonFailure, ErrorCode, ErrorFields, ErrorIssue } from "./errors"

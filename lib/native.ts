@@ -1,4 +1,5 @@
 import { SyncError, errorCodes, type ErrorCode, type ErrorFields } from "./errors"
+import { loadAddon } from "./loading"
 import type { EventPage } from "./payload"
 
 /** One open connection, owned by Rust. */
@@ -146,6 +147,9 @@ export type LogText = readonly [
 
 /** The exports of the addon. Frames, flags and layouts are described where they are written, in `src/binding`. */
 export interface Binding {
+  /** Of the package that it was built for. */
+  version(): string
+
   /** Null: the file has no older tables. */
   adoptBegin(path: string, options: NativeOpenOptions): AdoptionHandle | null
   /** `{more, report}` as JSON text; at the end the report has findings. */
@@ -340,20 +344,10 @@ export interface NativeFunctionOptions {
   safeIntegers: boolean
 }
 
-/** The addon. What it throws arrives as a `SyncError`; what the caller's own code threw under it arrives untouched. */
-export const native: Binding = guarded(load())
+const { version } = require("../package.json") as { version: string }
 
-function load(): Binding {
-  // An addon built for a newer Node-API level than the runtime's does not fail to load: it crashes.
-  const level = Number(process.versions["napi"])
-  if (!(level >= 8)) {
-    throw new SyncError(
-      "ERR_UNSUPPORTED_RUNTIME",
-      `syncline needs Node-API level 8; this runtime has ${process.versions["napi"] ?? "none"}`,
-    )
-  }
-  return require("#native") as Binding
-}
+/** The addon. What it throws arrives as a `SyncError`; what the caller's own code threw under it arrives untouched. */
+export const native: Binding = guarded(loadAddon(() => require("#native"), version) as Binding)
 
 function guarded(binding: Binding): Binding {
   const wrapped: Record<string, unknown> = {}

@@ -363,6 +363,9 @@ export declare function unwatch(watch: Watch): void
 /** Begins to verify the file. */
 export declare function verification(handle: Handle, repair: boolean): Job
 
+/** The version of the package that this addon was built for. */
+export declare function version(): string
+
 /**
  * Calls `callback`, on the event loop, each time others have committed more to the log than this store has looked at.
  * `null` in memory, where there are no others.

@@ -906,6 +906,7 @@ module.exports.stats = nativeBinding.stats
 module.exports.takeSkipped = nativeBinding.takeSkipped
 module.exports.unwatch = nativeBinding.unwatch
 module.exports.verification = nativeBinding.verification
+module.exports.version = nativeBinding.version
 module.exports.watch = nativeBinding.watch
 module.exports.watchedPosition = nativeBinding.watchedPosition
 module.exports.watchHold = nativeBinding.watchHold

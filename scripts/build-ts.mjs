@@ -1,4 +1,4 @@
-// Compiles lib/ to dist/: one CommonJS build by tsc, then the ESM entries that re-export it by name. Comments go to the
+// Compiles lib/ to dist/: one CommonJS build by tsc, then the entries that programs import. Comments go to the
 // declarations, where editors show them, and not to the JavaScript, of which they are a quarter.
 import { rmSync } from "node:fs"
 import { join } from "node:path"
@@ -9,7 +9,7 @@ rmSync(join(root, "dist"), { recursive: true, force: true })
 const commands = [
   tool("typescript", "-p", ".", "--emitDeclarationOnly"),
   tool("typescript", "-p", ".", "--declaration", "false", "--removeComments"),
-  [process.execPath, "scripts/esm.mjs"],
+  [process.execPath, "scripts/entries.mjs"],
 ]
 for (const command of commands) {
   const { ok } = await run(command, { show: true })

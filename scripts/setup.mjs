@@ -82,7 +82,7 @@ function addonIsCurrent() {
 }
 
 function javaScriptIsCurrent() {
-  const made = ["index.js", "index.mjs", "drizzle.mjs", "sync-event.mjs", "http.mjs", "cli/main.js"].map(
+  const made = ["index.cjs", "index.mjs", "drizzle.mjs", "sync-event.mjs", "http.mjs", "cli/main.js"].map(
     (name) => `dist/${name}`,
   )
   return (
@@ -92,7 +92,7 @@ function javaScriptIsCurrent() {
       "native/index.d.ts",
       "tsconfig.json",
       "package-lock.json",
-      "scripts/esm.mjs",
+      "scripts/entries.mjs",
       "scripts/build-ts.mjs",
     ])
   )

@@ -14,4 +14,5 @@ pub mod statement;
 pub mod store;
 pub mod upkeep;
 pub mod value;
+pub mod version;
 pub mod watch;

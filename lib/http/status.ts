@@ -48,6 +48,7 @@ const STATUS: Readonly<Record<ErrorCode, number>> = {
   ERR_DUPLICATE_DEFINITION: 500,
   ERR_FROZEN: 500,
   ERR_UNSUPPORTED_RUNTIME: 500,
+  ERR_ADDON_NOT_LOADED: 500,
   // Met by clients alone.
   ERR_UNREACHABLE: 500,
   ERR_PROTOCOL: 500,

@@ -1,5 +1,6 @@
-// Writes an ESM entry beside each CommonJS one in dist/, after tsc. There is one build: the ESM entries re-export its
-// values by name, so that `SyncError` and the default registry exist once whichever way they are imported.
+// Writes into dist/, after tsc, what programs import: for each entry point a file for `require` and one for `import`. There
+// is one build, which both hand on, so that `SyncError` and the default registry exist once whichever way they are
+// imported. Both first load what looks at the runtime, since an older Node cannot read the rest.
 import { readFileSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { fileURLToPath } from "node:url"
@@ -8,8 +9,26 @@ const dist = fileURLToPath(new URL("../dist/", import.meta.url))
 const require = createRequire(import.meta.url)
 const entries = ["index", "drizzle", "sync-event", "http"]
 
+// Node 20 reports what a CommonJS module throws under `import()` a second time, as unhandled, though it is caught: so for
+// `import` it is an ES module that throws.
+writeFileSync(
+  `${dist}loadable.cjs`,
+  `try {
+  require("./runtime.js")
+  require("./native.js")
+} catch (error) {
+  exports.fault = error
+}
+`,
+)
+writeFileSync(
+  `${dist}loadable.mjs`,
+  'import loadable from "./loadable.cjs"\n\nif (loadable.fault) throw loadable.fault\n',
+)
+
 for (const entry of entries) {
   const values = Object.keys(require(`${dist}${entry}.js`)).filter((name) => name !== "default")
+  writeFileSync(`${dist}${entry}.cjs`, `require("./runtime.js")\nmodule.exports = require("./${entry}.js")\n`)
   writeFileSync(`${dist}${entry}.mjs`, moduleText(entry, values))
   writeFileSync(`${dist}${entry}.d.mts`, declarationText(entry))
   console.log(`dist/${entry}.mjs: ${values.join(", ")}`)
@@ -17,7 +36,7 @@ for (const entry of entries) {
 
 function moduleText(entry, values) {
   const lines = values.map((name) => `export const ${name} = commonjs.${name}`)
-  return [`import commonjs from "./${entry}.js"`, "", ...lines, ""].join("\n")
+  return [`import "./loadable.mjs"`, `import commonjs from "./${entry}.js"`, "", ...lines, ""].join("\n")
 }
 
 /**
