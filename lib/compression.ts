@@ -12,7 +12,10 @@ export function encodingOf(path: string): Encoding | undefined {
   return path.endsWith(".gz") ? "gzip" : undefined
 }
 
-/** A source of bytes or text, as streams, files and generators are. */
+/**
+ * A source of bytes or text, as streams, files and generators are.
+ * @inline
+ */
 export type Chunks = AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>
 
 /**

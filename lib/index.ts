@@ -34,7 +34,7 @@ export type {
   ReplayOptions,
   ReplayResult,
   ReprojectResult,
-} from "./replay"
+} from "./replayed"
 export type { ConvertEvent, ListenerErrorHandler, SubscribeOptions } from "./publish"
 export type { SkippedHandler } from "./skipped"
 export type { EphemeralEvent, LiveEvent, PublishedEvent, PublishedOf } from "./published"
