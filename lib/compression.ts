@@ -12,10 +12,7 @@ export function encodingOf(path: string): Encoding | undefined {
   return path.endsWith(".gz") ? "gzip" : undefined
 }
 
-/**
- * A source of bytes or text, as streams, files and generators are.
- * @inline
- */
+/** A source of bytes or text, as streams, files and generators are. */
 export type Chunks = AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>
 
 /**

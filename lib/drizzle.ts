@@ -1,3 +1,8 @@
+/**
+ * drizzle over a connection of Syncline, for projectors, transactions and whatever reads the tables.
+ * @module syncline/drizzle
+ */
+
 import { entityKind } from "drizzle-orm/entity"
 import { DefaultLogger, NoopLogger, type Logger } from "drizzle-orm/logger"
 import { readMigrationFiles, type MigrationConfig } from "drizzle-orm/migrator"

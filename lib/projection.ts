@@ -88,22 +88,12 @@ export interface ProjectionOptions {
  * const options: InitOptions = { path: "sessions.db", migrate, projectors, durability: "full" }
  * init(options).sequence("ses_1") // → -1
  */
-export type InitOptions<Tx = Database> = PathOptions<Tx> | StoreOptions<Tx>
-
-/**
- * With a path, and what `open` takes.
- * @inline
- */
-export type PathOptions<Tx> = ProjectionOptions & { path: string; store?: undefined } & Omit<
-    OpenOptions<Tx>,
-    "projectors" | "registry" | "convertEvent"
-  >
-
-/**
- * With a store that `openOptions` helped to open; what is named beside it must be what it was opened with.
- * @inline
- */
-export type StoreOptions<Tx> = Partial<ProjectionOptions> & { store: Store<Tx> }
+export type InitOptions<Tx = Database> =
+  | (ProjectionOptions & { path: string; store?: undefined } & Omit<
+        OpenOptions<Tx>,
+        keyof ProjectionOptions | "registry"
+      >)
+  | (Partial<ProjectionOptions> & { store: Store<Tx> })
 
 /**
  * What `replay` and `replayAll` take.

@@ -10,7 +10,7 @@ import { SyncError, invalidArgument, show, syncErrorOf } from "./errors"
  * const source: ImportSource = store.read("ses_1").map((event) => `${JSON.stringify(event)}\n`)
  * const result = await open("phone.db", session).import(source) // → { complete: undefined, applied: 2, … }
  */
-export type ImportSource = string | Uint8Array | Chunks
+export type ImportSource = string | Uint8Array | AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>
 
 /** Bytes that are read at once from a file. */
 const READ_BYTES = 256 * 1024

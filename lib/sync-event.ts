@@ -1,3 +1,8 @@
+/**
+ * For session code that defines at module level and names no store: this module holds the one it means.
+ * @module syncline/sync-event
+ */
+
 import type { StandardSchemaV1 } from "@standard-schema/spec"
 import { checkOptions } from "./argument"
 import { invalidArgument, show } from "./errors"
@@ -23,8 +28,8 @@ import {
 import { payloadSchema } from "./json-schema"
 import { checkProjectOptions } from "./project"
 import { aggregateOf, foreign, type Replayed } from "./foreign"
-import type { Apply, Definition, Delivery, Event, InitOptions, PathOptions } from "./projection"
-import type { Projection, ProjectionOptions, ReplayOptions, StoreOptions } from "./projection"
+import type { Apply, Definition, Delivery, Event, InitOptions, Projection } from "./projection"
+import type { ProjectionOptions, ReplayOptions } from "./projection"
 import { Store as OpenStore } from "./store"
 
 export type { Replayed } from "./foreign"
@@ -226,9 +231,7 @@ export function subscribeAll(listener: (delivery: Delivery) => void): () => void
 /**
  * One JSON Schema (draft 2020-12) for each definition's serialized events, titled `type.version`. `data` is described
  * where the schema's library offers Standard JSON Schema, and is any object where it does not.
- * @example
- * const titles = Array.from(payloads(), ({ title }) => title)
- * titles.includes(versionedType(Renamed.type, Renamed.version)) // → true
+ * @example Array.from(payloads(), ({ title }) => title).includes(`${Renamed.type}.1`) // → true
  */
 export function* payloads(): Generator<Record<string, unknown>, void, undefined> {
   for (const [name, { schema }] of registry) yield payloadSchema(name, schema)
@@ -305,7 +308,7 @@ interface Subscription {
   undo: (() => void) | undefined
 }
 
-// Session code in this style defines at module level and names no store: this module holds the one it means.
+// Session code in this style names no store: this module holds the one it means.
 let definitions = createRegistry()
 let current: { store: AnyStore; owned: boolean } | undefined
 let given: ProjectionOptions | undefined
@@ -375,7 +378,7 @@ function running(): AnyStore {
   return current.store
 }
 
-function opened<Tx>(options: PathOptions<Tx>): Store<Tx> {
+function opened<Tx>(options: InitOptions<Tx> & ProjectionOptions & { path: string }): Store<Tx> {
   const { path, store: _store, projectors, convertEvent, ...others } = options
   const events = openOptions({ projectors, ...(convertEvent && { convertEvent }) })
   // Whether `query` is there is the caller's matter: without it, Tx is the database.
@@ -383,7 +386,7 @@ function opened<Tx>(options: PathOptions<Tx>): Store<Tx> {
 }
 
 /** A store that is open already: what init names must be what it was opened with. */
-function adopted<Tx>(options: StoreOptions<Tx>): Store<Tx> {
+function adopted<Tx>(options: Partial<ProjectionOptions> & { store: Store<Tx> }): Store<Tx> {
   const { store, projectors = [], convertEvent } = checkOptions("init", options, STORE_OPTIONS)
   checkPairs(projectors)
   const known = new Map(given?.projectors.map((pair) => [pair[0], pair]))
