@@ -167,8 +167,9 @@ export class Store<Tx = Database> {
    * Records, projects, commits and publishes one event; any throw undoes all of it. `ERR_STALE_VERSION`, `ERR_WRONG_KIND`,
    * `ERR_AGGREGATE_REQUIRED`, `ERR_INVALID_DATA`, `ERR_ASYNC_SCHEMA`, `ERR_TOO_LARGE`, `ERR_NO_PROJECTOR`,
    * `ERR_ASYNC_PROJECTOR`, `ERR_NOT_OWNER`, `ERR_CONFLICT`, `ERR_IN_PROJECTOR`, `ERR_IN_TRANSACTION` (inside a raw BEGIN),
-   * `ERR_UNKNOWN_EVENT` (another registry's, or the aggregate waits for `reproject`), `ERR_INVALID_ARGUMENT`, as every write `ERR_BUSY`, `ERR_READONLY`, `ERR_DISK_FULL`, `ERR_FILE_GONE`; what the projector
-   * throws passes through, and a failed constraint says which (`ERR_SQLITE`).
+   * `ERR_UNKNOWN_EVENT` (another registry's, or the aggregate waits for `reproject`), `ERR_INVALID_ARGUMENT`, as every write
+   * `ERR_BUSY`, `ERR_READONLY`, `ERR_DISK_FULL`, `ERR_FILE_GONE`; what the projector throws passes through, and a failed
+   * constraint says which (`ERR_SQLITE`).
    * @example
    * store.run(Renamed, { sessionID: "ses_1", title: "Ship it" }).seq // → 2
    * store.run(Renamed, { sessionID: "ses_1", title: "Too late" }, { expectedSeq: 1 }) // throws ERR_CONFLICT
@@ -219,7 +220,7 @@ export class Store<Tx = Database> {
   /**
    * Everything inside commits together, or not at all. Nested calls are savepoints; nothing is published before the
    * outermost commit. Returns what `fn` returns; what it throws passes through. An async `fn`: `ERR_ASYNC_TRANSACTION`;
-   * `ERR_IN_PROJECTOR`, `ERR_IN_TRANSACTION` (inside a raw BEGIN), `ERR_BUSY`.
+   * `ERR_IN_PROJECTOR`, `ERR_BUSY`.
    * @example
    * store.transaction((tx) => {
    *   store.run(Renamed, { sessionID: "ses_1", title: "Ship it" })
