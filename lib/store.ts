@@ -383,8 +383,8 @@ export class Store<Tx = Database> {
 
   /**
    * Which aggregates moved, whoever moved them: a `sweep` first, and whenever more has moved than hints are told of, then
-   * hints with the newest seqs. Once it has begun it never fails, and it costs writers nothing. Ends when the signal aborts or the store is
-   * closed; while a `next` is pending the process stays alive. Wrong arguments: `ERR_INVALID_ARGUMENT`.
+   * hints with the newest seqs. Once it has begun it never fails, and it costs writers nothing. Ends when the signal aborts
+   * or the store is closed; while a `next` is pending the process stays alive. Wrong arguments: `ERR_INVALID_ARGUMENT`.
    * @example
    * const changes = store.changes()
    * await changes.next() // → { value: { kind: "sweep" }, done: false }
@@ -452,8 +452,9 @@ export class Store<Tx = Database> {
 
   /**
    * Erases an aggregate's events and leaves a tombstone; with `event`, that one is recorded and kept in it. Its seqs are
-   * never used again. Without `event`, an unknown aggregate stays unknown. In a store whose `owner` is not the aggregate's: `ERR_NOT_OWNER`; an event of another aggregate:
-   * `ERR_AGGREGATE_MISMATCH`; with `record: false`: `ERR_INVALID_ARGUMENT`; else it throws as `run` does.
+   * never used again. Without `event`, an unknown aggregate stays unknown. In a store whose `owner` is not the aggregate's:
+   * `ERR_NOT_OWNER`; an event of another aggregate: `ERR_AGGREGATE_MISMATCH`; with `record: false`: `ERR_INVALID_ARGUMENT`;
+   * else it throws as `run` does.
    * @example
    * store.remove("ses_1", { event: [Deleted, { sessionID: "ses_1" }] })
    * store.read("ses_1") // → []
@@ -474,12 +475,12 @@ export class Store<Tx = Database> {
   }
 
   /**
-   * Copies the whole database, the program's tables included, into a file that is not there yet, while everybody goes on reading
-   * and writing: as of one moment after the call, what was committed by then and nothing else. The file has its name only
-   * once it is complete: until then, and after a kill, it is the path with `-backup-` and 26 letters and digits. While it is
-   * made, the WAL cannot begin anew, and grows by what is written; in memory it is made in one go. Something of that name: `ERR_INVALID_ARGUMENT`; a folder or disk that refuses: `ERR_SQLITE`;
-   * `ERR_ABORTED`, `ERR_IN_TRANSACTION` (in memory), `ERR_IN_PROJECTOR`, `ERR_CLOSED` when the store is closed before it is done,
-   * `ERR_CORRUPT`.
+   * Copies the whole database, the program's tables included, into a file that is not there yet, while everybody goes on
+   * reading and writing: as of one moment after the call, what was committed by then and nothing else. The file has its name
+   * only once it is complete: until then, and after a kill, it is the path with `-backup-` and 26 letters and digits. While
+   * it is made, the WAL cannot begin anew, and grows by what is written; in memory it is made in one go. Something of that
+   * name: `ERR_INVALID_ARGUMENT`; a folder or disk that refuses: `ERR_SQLITE`; `ERR_ABORTED`, `ERR_IN_TRANSACTION` (in
+   * memory), `ERR_IN_PROJECTOR`, `ERR_CLOSED` when the store is closed before it is done, `ERR_CORRUPT`.
    * @example
    * await store.backup("copy.db")
    * open("copy.db").sequence("ses_1") // → 1
@@ -490,8 +491,8 @@ export class Store<Tx = Database> {
 
   /**
    * The log as JSON lines, to iterate over, or to write with its `toFile`: all that is committed when that begins, and of
-   * some aggregates what came later. Nothing is read before, and while a reader pauses it costs no memory. Wrong arguments, and aggregates that the log does
-   * not have: `ERR_INVALID_ARGUMENT`; `ERR_IN_PROJECTOR`.
+   * some aggregates what came later. Nothing is read before, and while a reader pauses it costs no memory. Wrong arguments,
+   * and aggregates that the log does not have: `ERR_INVALID_ARGUMENT`; `ERR_IN_PROJECTOR`.
    * @example const totals = await store.export().toFile("sessions.jsonl.zst") // → { aggregates: 1, events: 2, … }
    */
   export(options?: ExportOptions): Export {
