@@ -27,8 +27,9 @@ describe("TypeScript imports go one way", () => {
   const ORDER = [
     "runtime errors promise argument bind payload row sql platform binary loading native schema define",
     "transaction statement database project published watch catch-up publish skipped queue context",
-    "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream park replay",
-    "lines compression export source import settings store index drizzle foreign json-schema projection sync-event",
+    "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream",
+    "replayed park replay lines compression export source import settings store index",
+    "drizzle foreign json-schema projection sync-event",
     "http/status",
     ...SERVER.map((name) => `http/server/${name}`),
     ...CLIENT.map((name) => `http/client/${name}`),
@@ -217,7 +218,7 @@ describe("files", () => {
   /** Longer than 420 lines, and how long they may be: one façade, one list of checks in order, one surface, and its foes. */
   const LONGER = {
     "src/store.rs": 680,
-    "lib/store.ts": 480,
+    "lib/store.ts": 600,
     "src/replay.rs": 640,
     "__test__/25.database.test.js": 660,
     "__test__/70.errors.test.js": 480,

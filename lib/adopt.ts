@@ -1,7 +1,12 @@
 import { checkFunction } from "./argument"
 import { native, type NativeOpenOptions } from "./native"
 
-/** How far adopting older tables is, counted over all the times that it was interrupted. */
+/**
+ * How far adopting older tables is, counted over all the times that it was interrupted.
+ * @example
+ * const onProgress = ({ events, remainingAggregates }: AdoptProgress) => console.log(events, remainingAggregates)
+ * open(older, { adopt: true, onProgress }) // prints 2 0
+ */
 export interface AdoptProgress {
   /** Aggregates that are done. */
   aggregates: number
@@ -16,6 +21,9 @@ export interface AdoptProgress {
 /**
  * What was found in older tables that is not as it should be. Nothing of it is lost: `event_adoption_finding` has a row for
  * each, with the values as they were where the log could not take them. It belongs to the application, which may drop it.
+ * @example
+ * const [finding]: readonly AdoptionFinding[] = open(older, { adopt: true }).adopted?.findings ?? []
+ * finding // → { kind: "orphan", aggregateID: "ses_b", … }
  */
 export interface AdoptionFinding {
   /** The row of `event_adoption_finding`. */
@@ -45,16 +53,26 @@ export interface AdoptionFinding {
     | "created"
     | "owner"
     | "view"
+  /** What it is, in words that may change. */
   message: string
+  /** Whose; absent where it is about none, or the log cannot hold its id. */
   aggregateID?: string
+  /** Of the event, or the first of a gap; as the older row had it where it is kept. */
   seq?: number
+  /** The last seq of a gap. */
   through?: number
+  /** The event's type: for a kept one as the older row had it. */
   type?: string
   /** How many events it concerns, for a type. */
   events?: number
 }
 
-/** What adopting older tables did. */
+/**
+ * What adopting older tables did.
+ * @example
+ * const adopted: Adopted | undefined = open(older, { adopt: true }).adopted
+ * adopted // → { aggregates: 2, events: 2, findingCount: 1, … }
+ */
 export interface Adopted {
   /** Aggregates that it took. */
   aggregates: number

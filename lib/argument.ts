@@ -91,7 +91,12 @@ export function checkAggregateIDs(name: string, value: Iterable<string>): Set<st
   throw invalidArgument(`${name} must be an iterable of aggregate ids, not ${show(value)}`)
 }
 
-/** Seqs by aggregate id. */
+/**
+ * Seqs by aggregate id.
+ * @example
+ * const held: Sequences = store.sequences()
+ * const totals = await store.export({ after: held }).toFile("news.jsonl") // → { events: 0, … }
+ */
 export type Sequences = { readonly [aggregateID: string]: number } | ReadonlyMap<string, number>
 
 /** One seq an aggregate, from -1: none. `what` names the argument. */

@@ -5,7 +5,12 @@ import { invalidArgument } from "./errors"
 import { runJob, type JobOptions } from "./job"
 import { native } from "./native"
 
-/** How far a backup is. */
+/**
+ * How far a backup is.
+ * @example
+ * const onProgress = ({ pages, totalPages }: BackupProgress) => console.log(pages / totalPages)
+ * await store.backup("copy.db", { onProgress }) // prints 1
+ */
 export interface BackupProgress {
   /** Pages of the database that have been copied. */
   pages: number
@@ -15,7 +20,12 @@ export interface BackupProgress {
   bytes: number
 }
 
-/** What `backup` resolves to. */
+/**
+ * What `backup` resolves to.
+ * @example
+ * const { bytes, pages }: BackupResult = await store.backup("copy.db")
+ * bytes / pages // → 4096
+ */
 export interface BackupResult {
   /** The size of the copy. */
   bytes: number
@@ -23,7 +33,12 @@ export interface BackupResult {
   pages: number
 }
 
-/** What `backup` takes. When it is aborted, no file is left. */
+/**
+ * What `backup` takes. When it is aborted, no file is left.
+ * @example
+ * const options: BackupOptions = { signal: AbortSignal.abort() }
+ * await store.backup("copy.db", options) // throws ERR_ABORTED
+ */
 export type BackupOptions = JobOptions<BackupProgress>
 
 /** Copies the database into another file. */

@@ -1,6 +1,11 @@
 import { invalidArgument } from "./errors"
 
-/** A value that SQLite can hold: numbers are bound as REAL, bigints as INTEGER, views of bytes as BLOB, undefined as NULL. */
+/**
+ * A value that SQLite can hold: numbers are bound as REAL, bigints as INTEGER, views of bytes as BLOB, undefined as NULL.
+ * @example
+ * const values: BindValue[] = [1, 1n, new Uint8Array([1])]
+ * store.db.prepare("SELECT typeof(?), typeof(?), typeof(?)").raw().get(...values) // → ["real", "integer", "blob"]
+ */
 export type BindValue = number | bigint | string | ArrayBufferView | null | undefined
 
 /** What a statement asks for: one item a parameter, its name without prefix or null for a positional one. */

@@ -4,14 +4,24 @@ import type { FollowContext } from "./log"
 import { native } from "./native"
 import { Pulled } from "./pull"
 
-/** What `changes` yields: which aggregates moved, or that any may have. */
+/**
+ * What `changes` yields: which aggregates moved, or that any may have.
+ * @example
+ * const { value }: IteratorResult<Change, undefined> = await store.changes().next()
+ * value // → { kind: "sweep" }
+ */
 export type Change =
   /** `seq` is the last one that the aggregate had when this was found out. */
   | { kind: "hint"; aggregateID: string; seq: number }
   /** Compare all sequences: at the start, and where more has moved than hints are told of. */
   | { kind: "sweep" }
 
-/** What `changes` takes. */
+/**
+ * What `changes` takes.
+ * @example
+ * const options: ChangesOptions = { signal: AbortSignal.abort() }
+ * await store.changes(options).next() // → { value: undefined, done: true }
+ */
 export interface ChangesOptions {
   /** Ends the iteration, without an error. */
   signal?: AbortSignal | undefined

@@ -6,7 +6,12 @@ import type { ValidationMode } from "./schema"
 import type { Transactions } from "./transaction"
 import type { Watch } from "./watch"
 
-/** What each call takes that waits for a busy database without blocking the event loop. */
+/**
+ * What each call takes that waits for a busy database without blocking the event loop.
+ * @example
+ * const options: AsyncOptions = { signal: AbortSignal.abort() }
+ * await store.runAsync(Renamed, { sessionID: "ses_1", title: "Ship it" }, options) // throws ERR_ABORTED
+ */
 export interface AsyncOptions {
   /** Gives up waiting: `ERR_ABORTED`. Nothing has been written then. */
   signal?: AbortSignal | undefined

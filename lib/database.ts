@@ -9,18 +9,35 @@ export { type BindValue } from "./bind"
 export { Statement, type RunResult } from "./statement"
 export { type ColumnDefinition } from "./row"
 
-/** A function that runs in a transaction: immediate by itself, or in the mode of the property that is called. */
+/**
+ * A function that runs in a transaction: immediate by itself, or in the mode of the property that is called.
+ * @example
+ * const rename: TransactionFunction<unknown, [title: string], RunResult> = store.db.transaction((title: string) =>
+ *   store.db.prepare("UPDATE session SET title = ?").run(title),
+ * )
+ * rename.deferred("Ship it").changes // → 1
+ */
 export interface TransactionFunction<This, Args extends unknown[], Result> {
   (this: This, ...args: Args): Result
   /** The same as the function itself: immediate. */
   readonly default: (this: This, ...args: Args) => Result
+  /** Takes the write lock with the first statement that writes, which may be too late for it: `ERR_BUSY`. */
   readonly deferred: (this: This, ...args: Args) => Result
+  /** Takes the write lock at once, waiting for it up to `busyTimeout`. */
   readonly immediate: (this: This, ...args: Args) => Result
+  /** As immediate: with a WAL, readers go on. */
   readonly exclusive: (this: This, ...args: Args) => Result
+  /** The connection that it runs on. */
   readonly database: Database
 }
 
-/** Options of an application-defined function; each is false by default. */
+/**
+ * Options of an application-defined function; each is false by default.
+ * @example
+ * const options: FunctionOptions = { deterministic: true }
+ * store.db.function("shout", options, (text: string) => `${text}!`)
+ * store.db.prepare("SELECT shout(title) AS title FROM session").get() // → { title: "Fix the build!" }
+ */
 export interface FunctionOptions {
   /** Any number of arguments, instead of exactly `fn.length`. */
   varargs?: boolean | undefined
@@ -32,9 +49,16 @@ export interface FunctionOptions {
   safeIntegers?: boolean | undefined
 }
 
-/** A compiled query of a query builder that only compiles, such as kysely's `query.compile()`. */
+/**
+ * A compiled query of a query builder that only compiles, such as kysely's `query.compile()`.
+ * @example
+ * const query: CompiledStatement = { sql: "SELECT title FROM session WHERE id = ?", parameters: ["ses_1"] }
+ * store.db.get(query) // → { title: "Fix the build" }
+ */
 export interface CompiledStatement {
+  /** One statement, with `?` for each parameter. */
   readonly sql: string
+  /** The values to bind, in order: see `BindValue`. */
   readonly parameters: readonly unknown[]
 }
 
@@ -50,12 +74,16 @@ export interface DatabaseOptions {
 /**
  * A connection with better-sqlite3's surface. `store.db` is the store's own (its transactions are the store's);
  * `store.connect()` gives a second one that its caller closes.
+ * @example
+ * const titles = (db: Database) => db.prepare("SELECT title FROM session").pluck().all()
+ * titles(store.db) // → ["Fix the build"]
  */
 export class Database {
   /** The path the database was opened with. */
   readonly name: string
   /** Whether the database lives in memory alone. */
   readonly memory: boolean
+  /** Whether the connection was opened to read only. */
   readonly readonly: boolean
 
   readonly #connection: Connection
@@ -89,6 +117,7 @@ export class Database {
    * Prepares one statement; more than one or none: `ERR_INVALID_ARGUMENT` or `ERR_SQLITE`. Compiled statements are
    * kept by their text (the 1,000 used last), so preparing again costs little; each call returns a Statement of its
    * own, with its own modes.
+   * @example store.db.prepare("SELECT title FROM session WHERE id = ?").get("ses_1") // → { title: "Fix the build" }
    */
   prepare<BindParameters extends unknown[] | {} = unknown[], Result = unknown>(
     sql: string,
@@ -97,7 +126,10 @@ export class Database {
     return new Statement(this, this.#connection, this.#connection.plan(checkUncut("The SQL", sql)))
   }
 
-  /** Executes every statement of the text, in order, up to the first failure. Returns the database. */
+  /**
+   * Executes every statement of the text, in order, up to the first failure. Returns the database.
+   * @example store.db.exec("CREATE TABLE tag (name TEXT); INSERT INTO tag VALUES ('new')")
+   */
   exec(sql: string): this {
     const connection = this.#connection
     const before = native.state(connection.handle)
@@ -111,6 +143,9 @@ export class Database {
    * throws (the very value reaches the caller), a savepoint when a transaction is open already. `this` and the
    * arguments are passed on. Immediate unless `.deferred` or `.exclusive` is called; an async function or a promise
    * as its result: `ERR_ASYNC_TRANSACTION`.
+   * @example
+   * const rename = store.db.transaction((title: string) => store.db.prepare("UPDATE session SET title = ?").run(title))
+   * rename("Ship it").changes // → 1
    */
   transaction<This, Args extends unknown[], Result>(
     fn: (this: This, ...args: Args) => Result,
@@ -134,7 +169,12 @@ export class Database {
     return immediate as TransactionFunction<This, Args, Result>
   }
 
-  /** Runs `PRAGMA source`: all rows of the result, or with `simple` the first column of the first row. */
+  /**
+   * Runs `PRAGMA source`: all rows of the result, or with `simple` the first column of the first row.
+   * @example
+   * store.db.pragma("journal_mode", { simple: true }) // → "wal"
+   * store.db.pragma("journal_mode") // → [{ journal_mode: "wal" }]
+   */
   pragma(source: string, options?: { simple?: boolean | undefined }): unknown {
     const simple = checkBoolean("simple", checkOptions("pragma", options, ["simple"]).simple, false)
     const statement = new Statement(
@@ -150,6 +190,9 @@ export class Database {
   /**
    * Registers a function for SQL on this connection; one of the same name and number of arguments is replaced. What
    * it throws reaches the statement's caller as the very value. While it runs, the connection is busy (`ERR_BUSY`).
+   * @example
+   * store.db.function("shout", (text: string) => `${text}!`)
+   * store.db.prepare("SELECT shout(title) AS title FROM session").get() // → { title: "Fix the build!" }
    */
   function(name: string, fn: (...args: any[]) => unknown): this
   function(name: string, options: FunctionOptions, fn: (...args: any[]) => unknown): this
@@ -176,19 +219,29 @@ export class Database {
     return this
   }
 
-  /** Executes a compiled query: kysely runs asynchronously, so a projector compiles with it and runs here. */
+  /**
+   * Executes a compiled query: kysely runs asynchronously, so a projector compiles with it and runs here.
+   * @example store.db.run({ sql: "UPDATE session SET title = ?", parameters: ["Ship it"] }).changes // → 1
+   */
   run(query: CompiledStatement): RunResult {
     const { sql, parameters } = checkCompiled("run", query)
     return this.prepare(sql).run(...parameters)
   }
 
-  /** The first row of a compiled query, or undefined. */
+  /**
+   * The first row of a compiled query, or undefined.
+   * @example
+   * store.db.get({ sql: "SELECT title FROM session WHERE id = ?", parameters: ["ses_1"] }) // → { title: "Fix the build" }
+   */
   get<Row = unknown>(query: CompiledStatement): Row | undefined {
     const { sql, parameters } = checkCompiled("get", query)
     return this.prepare<unknown[], Row>(sql).get(...parameters)
   }
 
-  /** Every row of a compiled query. */
+  /**
+   * Every row of a compiled query.
+   * @example store.db.all({ sql: "SELECT id FROM session", parameters: [] }) // → [{ id: "ses_1" }]
+   */
   all<Row = unknown>(query: CompiledStatement): Row[] {
     const { sql, parameters } = checkCompiled("all", query)
     return this.prepare<unknown[], Row>(sql).all(...parameters)
@@ -198,6 +251,9 @@ export class Database {
    * Closes the connection and its open iterators; closing again does nothing. On `store.db` it closes the store.
    * Refused inside a transaction (`ERR_IN_TRANSACTION`), a projector (`ERR_IN_PROJECTOR`), and a function that SQL
    * calls (`ERR_BUSY`).
+   * @example
+   * const db = store.connect()
+   * db.close().open // → false
    */
   close(): this {
     if (!this.#open) return this

@@ -12,7 +12,12 @@ import {
 import { SyncError, invalidArgument, show } from "./errors"
 import type { AggregateField, JsonInput } from "./schema"
 
-/** One version of one type of event. */
+/**
+ * One version of one type of event.
+ * @example
+ * const described = ({ name, aggregate }: Definition) => `${name} by ${aggregate}`
+ * described(Renamed) // → "session.renamed.1 by sessionID"
+ */
 export interface Definition<
   Type extends string = string,
   Schema extends StandardSchemaV1 = StandardSchemaV1,
@@ -45,7 +50,14 @@ export interface Definition<
   readonly registry: Registry
 }
 
-/** Which value of an event's data tells what it is about, and what ends that value's life. */
+/**
+ * Which value of an event's data tells what it is about, and what ends that value's life.
+ * @example
+ * const compactKey: CompactKey = { path: "part.id", barriers: [Deleted] }
+ * const schema = z.object({ sessionID: z.string(), part: z.object({ id: z.string(), text: z.string() }) })
+ * const Updated = define({ type: "part.updated", version: 1, aggregate: "sessionID", schema, compactKey })
+ * Updated.compactKey?.path // → "part.id"
+ */
 export interface CompactKey {
   /** Names inside data, joined by dots: `part.id`. The value is a string or a number; events without it are kept. */
   readonly path: string
@@ -53,35 +65,77 @@ export interface CompactKey {
   readonly barriers: readonly AnyDefinition[]
 }
 
-/** A definition of any type whose events are recorded: what `run`, `remove` and `project` take. */
+/**
+ * A definition of any type whose events are recorded: what `run`, `remove` and `project` take.
+ * @example
+ * const recorded: AnyDefinition[] = [Created, Renamed]
+ * recorded.map(({ type }) => type) // → ["session.created", "session.renamed"]
+ */
 export type AnyDefinition = Definition
 
-/** A definition of any type whose events are never stored: what `publish` takes. */
+/**
+ * A definition of any type whose events are never stored: what `publish` takes.
+ * @example
+ * const told: EphemeralDefinition = Typing
+ * told.ephemeral // → true
+ */
 export type EphemeralDefinition = Definition<string, StandardSchemaV1, StandardSchemaV1 | undefined, true>
 
-/** A definition of either kind: what `subscribe` takes. */
+/**
+ * A definition of either kind: what `subscribe` takes.
+ * @example
+ * const heard: EitherDefinition[] = [Renamed, Typing]
+ * heard.map(({ ephemeral }) => ephemeral) // → [false, true]
+ */
 export type EitherDefinition = AnyDefinition | EphemeralDefinition
 
-/** What is stored, sent and given to `run`. */
+/**
+ * What is stored, sent and given to `run`.
+ * @example const data: InputOf<typeof Renamed> = { sessionID: "ses_1", title: "Ship it" }
+ */
 export type InputOf<D extends EitherDefinition> = StandardSchemaV1.InferInput<D["schema"]>
 
-/** What projectors receive. */
+/**
+ * What projectors receive.
+ * @example
+ * const schema = z.object({ id: z.string(), tags: z.string().transform((text) => text.split(",")) })
+ * const Tagged = define({ type: "note.tagged", version: 1, aggregate: "id", schema })
+ * const output: OutputOf<typeof Tagged> = { id: "n1", tags: ["a", "b"] }
+ */
 export type OutputOf<D extends EitherDefinition> = StandardSchemaV1.InferOutput<D["schema"]>
 
-/** What listeners receive as `properties`. */
+/**
+ * What listeners receive as `properties`.
+ * @example const properties: PropertiesOf<typeof Renamed> = { sessionID: "ses_1", title: "Ship it" }
+ */
 export type PropertiesOf<D extends EitherDefinition> = D extends EitherDefinition
   ? D["busSchema"] extends StandardSchemaV1
     ? StandardSchemaV1.InferInput<D["busSchema"]>
     : InputOf<D>
   : never
 
-/** Turns the stored data of an older version into the input of the version it belongs to. */
+/**
+ * Turns the stored data of an older version into the input of the version it belongs to.
+ * @example
+ * const upcast: Upcast<{ id: string; title: string }> = (data) => ({ title: "Untitled", ...(data as { id: string }) })
+ * upcast({ id: "n1" }) // → { id: "n1", title: "Untitled" }
+ */
 export type Upcast<Input = unknown> = {
   // A method's parameter is compared both ways: the caller says what the older version's data was.
   upcast(data: unknown): Input
 }["upcast"]
 
-/** What `define` takes: one version of one type of event. */
+/**
+ * What `define` takes: one version of one type of event.
+ * @example
+ * const options: DefineOptions<"note.added", typeof schema, undefined> = {
+ *   type: "note.added",
+ *   version: 1,
+ *   aggregate: "sessionID",
+ *   schema,
+ * }
+ * define(options).version // → 1
+ */
 export interface DefineOptions<
   Type extends string,
   Schema extends StandardSchemaV1,
@@ -126,6 +180,14 @@ export interface DefineOptions<
  * Defines one version of a type of event. The same type and version twice: `ERR_DUPLICATE_DEFINITION`; into a registry
  * that an open store uses: `ERR_FROZEN`; a type over 255 bytes: `ERR_TOO_LARGE`; anything else that is wrong:
  * `ERR_INVALID_ARGUMENT`.
+ * @example
+ * const Added = define({
+ *   type: "note.added",
+ *   version: 1,
+ *   aggregate: "noteID", // a required string of the schema's input
+ *   schema: z.object({ noteID: z.string(), text: z.string() }),
+ * })
+ * Added.name // → "note.added.1"
  */
 export function define<
   const Type extends string,
@@ -161,12 +223,24 @@ export function define<
   return definition
 }
 
-/** An empty registry, for stores that should not see each other's definitions. */
+/**
+ * An empty registry, for stores that should not see each other's definitions.
+ * @example
+ * const registry = createRegistry()
+ * define({ type: "note.added", version: 1, aggregate: "id", schema: z.object({ id: z.string() }), registry })
+ * registry.definitions.has("note.added.1") // → true
+ */
 export function createRegistry(): Registry {
   return new Registry()
 }
 
-/** The definitions that a store knows. While a store that uses it is open, it is frozen. */
+/**
+ * The definitions that a store knows. While a store that uses it is open, it is frozen.
+ * @example
+ * const registry: Registry = createRegistry()
+ * const notes = open(":memory:", { registry })
+ * registry.frozen // → true
+ */
 export class Registry {
   readonly #definitions = new Map<string, EitherDefinition>()
   readonly #newest = new Map<string, EitherDefinition>()

@@ -1,3 +1,8 @@
+/**
+ * drizzle over a connection of Syncline, for projectors, transactions and whatever reads the tables.
+ * @module syncline/drizzle
+ */
+
 import { entityKind } from "drizzle-orm/entity"
 import { DefaultLogger, NoopLogger, type Logger } from "drizzle-orm/logger"
 import { readMigrationFiles, type MigrationConfig } from "drizzle-orm/migrator"
@@ -27,13 +32,23 @@ import { Database, type RunResult, type Statement } from "./database"
 import { invalidArgument, show } from "./errors"
 import { refuseAsync, synchronous } from "./transaction"
 
-/** drizzle's own options, all absent by default: `schema` for relational queries, `logger`, `casing`. */
+/**
+ * drizzle's own options, all absent by default: `schema` for relational queries, `logger`, `casing`.
+ * @example
+ * const config: SynclineDrizzleConfig<{ sessions: typeof sessions }> = { schema: { sessions } }
+ * drizzle(store, config).query.sessions.findFirst().sync() // → { id: "ses_1", title: "Fix the build" }
+ */
 export type SynclineDrizzleConfig<TSchema extends Record<string, unknown> = Record<string, never>> = Omit<
   DrizzleConfig<TSchema>,
   "cache"
 >
 
-/** drizzle's synchronous SQLite database, as with `drizzle-orm/better-sqlite3`, over a connection of Syncline. */
+/**
+ * drizzle's synchronous SQLite database, as with `drizzle-orm/better-sqlite3`, over a connection of Syncline.
+ * @example
+ * const titles = (db: SynclineDatabase) => db.select({ title: sessions.title }).from(sessions).all()
+ * titles(drizzle(store)) // → [{ title: "Fix the build" }]
+ */
 export class SynclineDatabase<
   TSchema extends Record<string, unknown> = Record<string, never>,
 > extends BaseSQLiteDatabase<"sync", RunResult, TSchema> {
@@ -58,6 +73,7 @@ export class SynclineDatabase<
  * Everything is synchronous: `.run()`, `.all()`, `.get()`, `.values()`, `.sync()`. `transaction` is the store's own
  * transaction and immediate unless `{ behavior: "deferred" }` is asked for; a nested one is a savepoint. Statements
  * throw `SyncError` (`ERR_SQLITE`), never wrapped.
+ * @example drizzle(store).select().from(sessions).all() // → [{ id: "ses_1", title: "Fix the build" }]
  */
 export function drizzle<TSchema extends Record<string, unknown> = Record<string, never>>(
   source: Database | { readonly db: Database },
@@ -79,6 +95,9 @@ export function drizzle<TSchema extends Record<string, unknown> = Record<string,
  *
  * A migration that rebuilds a table which others refer to needs `PRAGMA foreign_keys` off before the transaction
  * begins, as SQLite ignores the pragma inside one: run such a migration on a connection of its own.
+ * @example
+ * migrate(drizzle(store), { migrationsFolder })
+ * store.db.prepare("SELECT count(*) FROM tag").pluck().get() // → 0
  */
 export function migrate<TSchema extends Record<string, unknown>>(
   db: SynclineDatabase<TSchema>,

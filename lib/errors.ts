@@ -1,4 +1,7 @@
-/** Every code that a `SyncError` can carry, with what the caller should do about it. `docs/errors.md` is checked against it. */
+/**
+ * Every code that a `SyncError` can carry, with what the caller should do about it. `docs/errors.md` is checked against it.
+ * @example errorCodes.ERR_BUSY // → "Retry later, or raise `busyTimeout`; …"
+ */
 export const errorCodes = {
   // Defining
   ERR_DUPLICATE_DEFINITION: "Give the definition another type or version, or another registry.",
@@ -61,18 +64,30 @@ export const errorCodes = {
   ERR_POISONED: "Close the store, open it again and report the bug: the core met a state that must not exist.",
 } as const
 
-/** The stable code of a `SyncError`; see {@link errorCodes} for what to do about each. */
+/**
+ * The stable code of a `SyncError`; see {@link errorCodes} for what to do about each.
+ * @example
+ * const worthRetrying = new Set<ErrorCode>(["ERR_BUSY", "ERR_TIMEOUT", "ERR_UNREACHABLE"])
+ * worthRetrying.has("ERR_CORRUPT") // → false
+ */
 export type ErrorCode = keyof typeof errorCodes
 
-/** What a `SyncError` knows beside its code and message; each is present only where it applies. */
+/**
+ * What a `SyncError` knows beside its code and message; each is present only where it applies.
+ * @example
+ * const fields: ErrorFields = { aggregateID: "ses_1", expected: 0, got: 1 }
+ * new SyncError("ERR_CONFLICT", "Somebody was faster", fields).got // → 1
+ */
 export interface ErrorFields {
   /** What was required, or is stored: a seq, an epoch, an owner or an aggregate id; of an addon its platform or version. */
   expected?: number | string | null
   /** What was found in its place. */
   got?: number | string | null
+  /** The aggregate that it is about. */
   aggregateID?: string
   /** The event's type, versioned where the version is known: `session.updated.1`. */
   type?: string
+  /** The seq that it is about, in that aggregate. */
   seq?: number
   /** The first seq of a range of events. */
   first?: number
@@ -126,6 +141,9 @@ export interface ErrorFields {
  * (`unsupported-platform`), what is there is for another one (`wrong-platform`, `wrong-libc`, `glibc-too-old`), of
  * another version (`version-mismatch`), cut short or no addon (`damaged`), somebody else's (`foreign`), or a bundler has
  * taken the JavaScript away from it (`bundled`). `refused`: the system has a reason of its own, which the message quotes.
+ * @example
+ * const mendedByInstalling = (reason: AddonFailure) => ["missing", "damaged", "version-mismatch"].includes(reason)
+ * mendedByInstalling("glibc-too-old") // → false
  */
 export type AddonFailure =
   | "missing"
@@ -139,13 +157,32 @@ export type AddonFailure =
   | "bundled"
   | "refused"
 
-/** One finding of a schema. */
+/**
+ * One finding of a schema.
+ * @example
+ * const told = ({ message, path = [] }: ErrorIssue) => `${path.join(".")}: ${message}`
+ * try {
+ *   store.run(Renamed, { sessionID: "ses_1", title: 7 as never })
+ * } catch (error) {
+ *   console.log((error as SyncError).issues?.map(told)[0]) // title: Invalid input: expected string, received number
+ * }
+ */
 export interface ErrorIssue {
+  /** The schema's own words. */
   readonly message: string
+  /** Where in the data, from the outside in; absent for the whole. */
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
 }
 
-/** Every error that the library throws itself. What the caller's own code throws is never wrapped in one. */
+/**
+ * Every error that the library throws itself. What the caller's own code throws is never wrapped in one.
+ * @example
+ * try {
+ *   store.run(Renamed, { sessionID: "ses_1", title: "Too late" }, { expectedSeq: 0 })
+ * } catch (error) {
+ *   if (error instanceof SyncError) console.log(error.code, error.expected, error.got) // ERR_CONFLICT 0 1
+ * }
+ */
 export class SyncError extends Error implements ErrorFields {
   /** Stable, unlike the message: {@link errorCodes} says what to do about each. */
   readonly code: ErrorCode

@@ -11,7 +11,11 @@ import { lines, type Lines } from "./lines"
 import type { FollowContext } from "./log"
 import { sequences } from "./read"
 
-/** What an export holds; while it is made, what it holds so far. */
+/**
+ * What an export holds; while it is made, what it holds so far.
+ * @example
+ * const totals: ExportTotals = await store.export().toFile("all.jsonl") // → { aggregates: 1, events: 2, gaps: 0, … }
+ */
 export interface ExportTotals {
   /** Aggregates with something to tell. */
   aggregates: number
@@ -25,7 +29,12 @@ export interface ExportTotals {
   bytes: number
 }
 
-/** What `export` takes. An export that is aborted rejects with `ERR_ABORTED`. */
+/**
+ * What `export` takes. An export that is aborted rejects with `ERR_ABORTED`.
+ * @example
+ * const options: ExportOptions = { aggregates: ["ses_1"], after: { ses_1: 0 } }
+ * const totals = await store.export(options).toFile("news.jsonl.gz") // → { events: 1, … }
+ */
 export interface ExportOptions extends JobOptions<ExportTotals> {
   /** These aggregates alone, in this order. Default: all, in the order of their creation. */
   aggregates?: Iterable<string> | undefined
@@ -70,6 +79,10 @@ export function exportOf(context: FollowContext, options?: ExportOptions): Expor
 /**
  * The log as text: JSON lines, in chunks of whole lines, read as they are asked for. Each iteration, and each `toFile`, reads
  * anew. It rejects with `ERR_ABORTED`, `ERR_CLOSED`, `ERR_CORRUPT`, `ERR_SQLITE`, and with what `onProgress` throws.
+ * @example
+ * const sessions: Export = store.export({ aggregates: ["ses_1"] })
+ * const { events } = await sessions.toFile("ses_1.jsonl.gz")
+ * events // → 2
  */
 export class Export implements AsyncIterable<string> {
   /** @internal */
@@ -78,6 +91,13 @@ export class Export implements AsyncIterable<string> {
     private readonly wanted: Wanted,
   ) {}
 
+  /**
+   * The text in chunks of whole lines, read from the log as they are asked for.
+   * @example
+   * let lines = 0
+   * for await (const chunk of store.export()) lines += chunk.split("\n").length - 1
+   * lines // → 5
+   */
   async *[Symbol.asyncIterator](): AsyncGenerator<string, void, undefined> {
     const totals = nothing()
     for await (const chunk of this.#text(totals)) {
@@ -91,6 +111,9 @@ export class Export implements AsyncIterable<string> {
    * `.gz`. The file has its name only once it is complete and on the disk: until then, and after a kill, it is the path with
    * `-export-` and 26 letters and digits. Something of that name: `ERR_INVALID_ARGUMENT`; a folder or disk that refuses:
    * `ERR_SQLITE`, `ERR_DISK_FULL`. Nothing is left of one that fails.
+   * @example
+   * const totals = await store.export().toFile("sessions.jsonl.zst") // → { aggregates: 1, events: 2, … }
+   * await store.export().toFile("sessions.jsonl.zst") // throws ERR_INVALID_ARGUMENT
    */
   async toFile(path: string): Promise<ExportTotals> {
     const target = resolve(checkName("export: path", checkUncut("export: path", path)))

@@ -1,12 +1,21 @@
 import type { LogItem } from "./log"
 import type { SerializedEvent } from "./payload"
-import type { ReplayResult } from "./replay"
+import type { ReplayResult } from "./replayed"
 import type { Store } from "./store"
 
-/** A replay's outcome for one aggregate. */
+/**
+ * A replay's outcome for one aggregate.
+ * @example
+ * const store = init(session)
+ * run(Created, { sessionID: "ses_1", title: "Untitled" })
+ * claim("ses_1", "laptop")
+ * const [result]: Replayed[] = replayAll(store.read("ses_1"), { ownerID: "phone" })
+ * result // → { skipped: 1, owner: "laptop", … }
+ */
 export interface Replayed extends ReplayResult {
   /** How many events were skipped because `owner` owns the aggregate; absent where none were. */
   skipped?: number
+  /** Who owns the aggregate that was skipped. */
   owner?: string
 }
 

@@ -1,4 +1,8 @@
-// The entry point `syncline/http`: a store on one machine, and those who follow it on others.
+/**
+ * A store on one machine, and those who follow it on others: routes for a server, and calls for its clients.
+ * @module syncline/http
+ */
+
 export { syncRoutes } from "./http/server/routes"
 export type { SyncRoutesOptions } from "./http/server/routes"
 export type {

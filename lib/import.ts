@@ -6,10 +6,16 @@ import type { WriteContext } from "./context"
 import { SyncError, invalidArgument, show, syncErrorOf, type ErrorFields } from "./errors"
 import { EXPORT_VERSION } from "./export"
 import type { JobOptions } from "./job"
-import { REPLAY_ALL_OPTIONS, replaySettings, type Replayer, type ReplayAllOptions, type ReplayResult } from "./replay"
+import { REPLAY_ALL_OPTIONS, replaySettings, type Replayer } from "./replay"
+import type { ReplayAllOptions, ReplayResult } from "./replayed"
 import { Damaged, openSource, type ImportSource, type Source } from "./source"
 
-/** How far an import is. */
+/**
+ * How far an import is.
+ * @example
+ * const onProgress = ({ events }: ImportProgress) => console.log(events)
+ * await open("phone.db", session).import(store.export(), { onProgress }) // prints 2
+ */
 export interface ImportProgress {
   /** Bytes of the source that have been read: of a file, as they lie there. */
   bytes: number
@@ -23,7 +29,10 @@ export interface ImportProgress {
   events: number
 }
 
-/** What `import` resolves to. */
+/**
+ * What `import` resolves to.
+ * @example const result: ImportResult = await open("b.db", session).import(store.export()) // → { applied: 2, … }
+ */
 export interface ImportResult {
   /**
    * Whether the source was whole: its closing line was there and agreed with what was read. False: it was cut, and everything
@@ -50,8 +59,15 @@ export interface ImportResult {
   parked: ParkedAggregate[]
 }
 
-/** An aggregate that an import has left. */
+/**
+ * An aggregate that an import has left.
+ * @example
+ * const lines = [JSON.stringify(store.get("ses_1", 1))]
+ * const [first]: ParkedAggregate[] = (await open("phone.db", session).import(lines, { onError: "park" })).parked
+ * first // → { aggregateID: "ses_1", line: 1, … }
+ */
 export interface ParkedAggregate {
+  /** Its id. */
   aggregateID: string
   /** Why its item on that line was not applied, the very value that was thrown. Its later items were not either. */
   error: unknown
@@ -59,7 +75,12 @@ export interface ParkedAggregate {
   line: number
 }
 
-/** What `import` takes: what `replayAll` takes, and what other long jobs do. What was imported before it is aborted stays. */
+/**
+ * What `import` takes: what `replayAll` takes, and what other long jobs do. What was imported before it is aborted stays.
+ * @example
+ * const options: ImportOptions = { onError: "park", signal: AbortSignal.timeout(5_000) }
+ * const result = await open("phone.db", session).import(store.export(), options) // → { parked: [], … }
+ */
 export interface ImportOptions extends ReplayAllOptions, JobOptions<ImportProgress> {}
 
 /** Lines are replayed in batches, each a transaction: at most so many, and so many bytes. One longer line is alone. */

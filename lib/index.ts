@@ -1,3 +1,8 @@
+/**
+ * An embedded, single-writer event log: define events, run them, project them, subscribe to them, and replay them elsewhere.
+ * @module syncline
+ */
+
 // The public surface, in the order in which a program meets it. Nothing else of lib/ can be imported.
 export { define, createRegistry } from "./define"
 export type {
@@ -34,7 +39,7 @@ export type {
   ReplayOptions,
   ReplayResult,
   ReprojectResult,
-} from "./replay"
+} from "./replayed"
 export type { ConvertEvent, ListenerErrorHandler, SubscribeOptions } from "./publish"
 export type { SkippedHandler } from "./skipped"
 export type { EphemeralEvent, LiveEvent, PublishedEvent, PublishedOf } from "./published"

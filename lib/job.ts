@@ -4,7 +4,14 @@ import type { WriteContext } from "./context"
 import { SyncError, type ErrorCode, type ErrorFields } from "./errors"
 import { native, type JobHandle } from "./native"
 
-/** What every long job on the file takes. */
+/**
+ * What every long job on the file takes.
+ * @example
+ * const options: JobOptions<{ phase: string }> = { onProgress: ({ phase }) => phases.add(phase) }
+ * const phases = new Set<string>()
+ * await store.verify(options)
+ * phases.has("done") // → true
+ */
 export interface JobOptions<Report> {
   /** Ends it after the step that it is at; what has been done stays done. The promise rejects with `ERR_ABORTED`. */
   signal?: AbortSignal | undefined

@@ -5,7 +5,13 @@ import { Pulled } from "./pull"
 import type { ReadContext } from "./read"
 import type { Watch } from "./watch"
 
-/** One step of an aggregate's log. */
+/**
+ * One step of an aggregate's log.
+ * @example
+ * const kinds: LogItem["kind"][] = []
+ * for await (const { kind } of store.log({ aggregateID: "ses_1" })) kinds.push(kind)
+ * kinds // → ["event", "event", "synced"]
+ */
 export type LogItem =
   | { kind: "event"; event: SerializedEvent }
   /** The events after `after`, through `through`, exist no more. */
@@ -15,7 +21,12 @@ export type LogItem =
   /** All that was committed when reading began has been read. `seq` is -1 for an empty log. */
   | { kind: "synced"; aggregateID: string; seq: number }
 
-/** What `log` takes. */
+/**
+ * What `log` takes.
+ * @example
+ * const options: LogOptions = { aggregateID: "ses_1", after: 1 }
+ * for await (const item of store.log(options)) console.log(item.kind) // synced
+ */
 export interface LogOptions {
   /** Whose log; an unknown aggregate has an empty one. */
   aggregateID: string

@@ -3,7 +3,13 @@ import type { WriteContext } from "./context"
 import { runJob, type JobOptions } from "./job"
 import { native } from "./native"
 
-/** What maintenance did. */
+/**
+ * What maintenance did.
+ * @example
+ * const phases: MaintainReport["phase"][] = []
+ * await store.maintain({ onProgress: ({ phase }: MaintainReport) => phases.push(phase) })
+ * phases.at(-1) // → "done"
+ */
 export interface MaintainReport {
   /** What it is, or was last, at. */
   phase: "pack" | "compact" | "rewrite" | "vacuum" | "analyze" | "checkpoint" | "done"
@@ -26,13 +32,21 @@ export interface MaintainReport {
   longestHold: number
 }
 
-/** What `maintain` resolves to. */
+/**
+ * What `maintain` resolves to.
+ * @example const result: MaintainResult = await store.maintain() // → { events: 2, dropped: 0, complete: true, … }
+ */
 export interface MaintainResult extends MaintainReport {
   /** False: the budget was used up before everything was done. */
   complete: boolean
 }
 
-/** What `maintain` takes. */
+/**
+ * What `maintain` takes.
+ * @example
+ * const options: MaintainOptions = { budget: 1_000, signal: AbortSignal.timeout(5_000) }
+ * const { complete } = await store.maintain(options)
+ */
 export interface MaintainOptions extends JobOptions<MaintainReport> {
   /**
    * Ends after about this many milliseconds. Default: runs to completion, and packs aggregates that do not move meanwhile

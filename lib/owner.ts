@@ -2,7 +2,10 @@ import { checkAggregateID, checkInteger, checkName, checkOptions, MAX_OWNER_BYTE
 import { native } from "./native"
 import type { WriteContext } from "./context"
 
-/** Who may write an aggregate, and how many times that changed. */
+/**
+ * Who may write an aggregate, and how many times that changed.
+ * @example const ownership: Ownership = store.claim("ses_1", "laptop") // → { owner: "laptop", epoch: 1 }
+ */
 export interface Ownership {
   /** Null: anybody. */
   owner: string | null
@@ -10,7 +13,12 @@ export interface Ownership {
   epoch: number
 }
 
-/** What `claim` takes. */
+/**
+ * What `claim` takes.
+ * @example
+ * const options: ClaimOptions = { expectedEpoch: 1 }
+ * store.claim("ses_1", "laptop", options) // throws ERR_CONFLICT
+ */
 export interface ClaimOptions {
   /** The epoch that the caller saw, from 0; another one is there: `ERR_CONFLICT`. Default: any. */
   expectedEpoch?: number | undefined

@@ -1,11 +1,20 @@
 import { SyncError } from "./errors"
 
-/** What is told and not kept, as listeners receive it. */
+/**
+ * What is told and not kept, as listeners receive it.
+ * @example
+ * const place = ({ aggregateID, after }: Ephemeral) => `after ${aggregateID}/${after}`
+ * store.subscribe(Typing, (event) => console.log(place(event)))
+ * store.publish(Typing, { sessionID: "ses_1", title: "Ship" }) // prints after ses_1/1
+ */
 export interface Ephemeral<Data = unknown> {
+  /** `evt_` and a ULID. */
   id: string
   /** Unversioned: `message.delta`. */
   type: string
+  /** The definition's: from 1. */
   version: number
+  /** What it is about: the value of the definition's aggregate field. */
   aggregateID: string
   /** The last seq of its aggregate when it was published, -1 for an unknown one: what it builds on. */
   after: number
@@ -13,22 +22,32 @@ export interface Ephemeral<Data = unknown> {
   seq?: never
   /** Milliseconds since 1970. */
   created: number
+  /** Never: `publish` takes none. */
   metadata?: never
   /** What was published, parsed from its text when first read. */
   data: Data
 }
 
-/** One fact, as `run` returns it and projectors receive it. */
+/**
+ * One fact, as `run` returns it and projectors receive it.
+ * @example
+ * const event: Event<InputOf<typeof Deleted>> = store.run(Deleted, { sessionID: "ses_1" })
+ * event // → { id: "evt_…", type: "session.deleted", version: 1, aggregateID: "ses_1", seq: 2, … }
+ */
 export interface Event<Data = unknown> {
+  /** `evt_` and a ULID, unless it was replayed: then the one that it came with. */
   id: string
   /** Unversioned: `session.updated`. */
   type: string
+  /** The definition's: from 1. */
   version: number
+  /** What it is about: the value of the definition's aggregate field. */
   aggregateID: string
   /** From 0 in each aggregate; -1 where the store does not record. */
   seq: number
   /** Milliseconds since 1970; absent where a replayed event had none. */
   created?: number
+  /** What was given with it; absent where nothing was. */
   metadata?: Metadata
   /** What is stored: the schema's input, parsed from the stored text when first read. */
   data: Data
@@ -36,28 +55,48 @@ export interface Event<Data = unknown> {
   unchanged?: true
 }
 
-/** One fact on the wire and in exports: what `read`, `readAll` and `log` give, and `replay` takes. */
+/**
+ * One fact on the wire and in exports: what `read`, `readAll` and `log` give, and `replay` takes.
+ * @example
+ * const event: SerializedEvent | undefined = store.get("ses_1", 1)
+ * event // → { id: "evt_…", type: "session.renamed.1", aggregateID: "ses_1", seq: 1, … }
+ */
 export interface SerializedEvent<Data = unknown> {
+  /** `evt_` and a ULID where `run` made it. Replay stores any text as it comes, not empty, of at most 255 bytes. */
   id: string
   /** Versioned: `session.updated.1`. */
   type: string
   /** Stands in `type`. An event of `run` or of a listener has it apart, and is none that can be replayed. */
   version?: never
+  /** From 0 in each aggregate. */
   seq: number
+  /** What it is about: the value of the definition's aggregate field in `data`. */
   aggregateID: string
   /** Parsed from the stored text when first read. */
   data: Data
   /** Milliseconds since 1970; absent where a replayed event had none. */
   created?: number
+  /** What was given with it; absent where nothing was. */
   metadata?: Metadata
 }
 
-/** A serialized event with its place in this file's order of commits; `readAll` returns these. */
+/**
+ * A serialized event with its place in this file's order of commits; `readAll` returns these.
+ * @example
+ * const [first]: PositionedEvent[] = store.readAll({ limit: 1 })
+ * first // → { position: 1, type: "session.created.1", seq: 0, … }
+ */
 export interface PositionedEvent<Data = unknown> extends SerializedEvent<Data> {
+  /** From 1 in each file, growing, with gaps: no two files agree on it. */
   position: number
 }
 
-/** What travels with an event beside its data: any JSON object (causation, correlation, anything). */
+/**
+ * What travels with an event beside its data: any JSON object (causation, correlation, anything).
+ * @example
+ * const metadata: Metadata = { causation: "evt_1", by: { name: "ada" } }
+ * store.run(Deleted, { sessionID: "ses_1" }, { metadata }).metadata // → { causation: "evt_1", by: { name: "ada" } }
+ */
 export type Metadata = { [key: string]: unknown }
 
 /** @internal An event whose `data` is parsed from `text` when first read. */

@@ -8,17 +8,29 @@ import type { Synchronous } from "./schema"
 import { Sql } from "./sql"
 import type { Transactions } from "./transaction"
 
-/** The pair of a definition and what it does to the caller's tables. */
+/**
+ * The pair of a definition and what it does to the caller's tables.
+ * @example
+ * const projectors: Projector[] = [project(Deleted, sql`DELETE FROM session WHERE id = :aggregateID`)]
+ * projectors[0]?.definition.name // → "session.deleted.1"
+ */
 export interface Projector<in Tx = Database> {
+  /** Whose events it projects. */
   readonly definition: AnyDefinition
   /** Absent where the projector is SQL. */
   readonly apply: ((tx: Tx, data: never, event: Event<never>) => void) | undefined
   /** The statements of a SQL projector, in order; empty where it is a function. */
   readonly sql: readonly string[]
+  /** See `ProjectOptions.onConstraint`. */
   readonly onConstraint: "throw" | "skip"
 }
 
-/** What `project` takes. */
+/**
+ * What `project` takes.
+ * @example
+ * const options: ProjectOptions = { onConstraint: "skip" }
+ * project(Created, sql`INSERT INTO session VALUES (:aggregateID, :data ->> '$.title')`, options).onConstraint // → "skip"
+ */
 export interface ProjectOptions {
   /**
    * What becomes of an event where a constraint of the tables (a foreign key, UNIQUE, NOT NULL, CHECK, a trigger's
@@ -34,6 +46,9 @@ export interface ProjectOptions {
  * `data` (the schema's output), or SQL that runs in Rust. `tx` is the database, unless `open` has a `query`: then it is
  * what that makes, and its type is to be written: `(tx: Db, data) => …`. An ephemeral definition: `ERR_WRONG_KIND`; neither
  * a function nor `sql` statements, or wrong options: `ERR_INVALID_ARGUMENT`; a generator function: `ERR_ASYNC_PROJECTOR`.
+ * @example
+ * project(Deleted, (tx, { sessionID }) => void tx.prepare("DELETE FROM session WHERE id = ?").run(sessionID))
+ * project(Deleted, sql`DELETE FROM session WHERE id = :aggregateID`) // the same, without a call into JavaScript
  */
 export function project<D extends AnyDefinition>(
   definition: D,

@@ -8,13 +8,33 @@ import { converted, unconverted, type LiveEvent, type PublishedEvent } from "./p
 import type { PendingEvent } from "./transaction"
 import type { Watch } from "./watch"
 
-/** Turns stored data into what listeners receive as `properties`. */
+/**
+ * Turns stored data into what listeners receive as `properties`.
+ * @example
+ * const convertEvent: ConvertEvent = (type, data) => ({ type, ...(data as object) })
+ * const other = open(":memory:", { ...session, convertEvent })
+ * other.subscribeAll(({ properties }) => console.log(JSON.stringify(properties)))
+ * other.run(Created, { sessionID: "a", title: "b" }) // prints {"type":"session.created","sessionID":"a","title":"b"}
+ */
 export type ConvertEvent = (type: string, data: unknown) => unknown
 
-/** Receives what went wrong while an event was delivered; the run that made the event never sees it. */
+/**
+ * Receives what went wrong while an event was delivered; the run that made the event never sees it.
+ * @example
+ * const onListenerError: ListenerErrorHandler = (error, { type }) => console.log(type, String(error))
+ * const other = open(":memory:", { ...session, onListenerError })
+ * other.subscribeAll(() => Promise.reject(new Error("not today")))
+ * other.run(Created, { sessionID: "ses_2", title: "Untitled" }) // prints session.created Error: not today
+ */
 export type ListenerErrorHandler = (error: unknown, event: LiveEvent) => void
 
-/** What `subscribeAll` takes. */
+/**
+ * What `subscribeAll` takes.
+ * @example
+ * const options: SubscribeOptions = { scope: "database" }
+ * store.subscribeAll(({ type }) => console.log(type), options)
+ * store.run(Renamed, { sessionID: "ses_1", title: "Ship it" }) // prints session.renamed
+ */
 export interface SubscribeOptions {
   /**
    * "process" (default): what this store commits, unless it was run with `publish: false` or replayed without `publish`,

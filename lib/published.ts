@@ -5,6 +5,10 @@ import type { PendingEvent } from "./transaction"
 /**
  * An event as listeners receive it: one object for all that hear it at once, and not the one that `run` returned. Listeners of
  * the whole database that are behind get another one.
+ * @example
+ * const heard = ({ position, properties }: PublishedEvent) => console.log(position, properties)
+ * store.subscribe(Deleted, heard)
+ * store.run(Deleted, { sessionID: "ses_1" }) // prints 3 { sessionID: 'ses_1' }
  */
 export interface PublishedEvent<Data = unknown, Properties = unknown> extends Event<Data> {
   /** What `convertEvent` made of the data; without it, the data. */
@@ -13,7 +17,13 @@ export interface PublishedEvent<Data = unknown, Properties = unknown> extends Ev
   position?: number
 }
 
-/** An event that is never stored, as listeners receive it. */
+/**
+ * An event that is never stored, as listeners receive it.
+ * @example
+ * const heard = ({ after, data }: EphemeralEvent<InputOf<typeof Typing>>) => console.log(after, data.title)
+ * store.subscribe(Typing, heard)
+ * store.publish(Typing, { sessionID: "ses_1", title: "Ship" }) // prints 1 Ship
+ */
 export interface EphemeralEvent<Data = unknown, Properties = unknown> extends Ephemeral<Data> {
   /** What `convertEvent` made of the data; without it, the data. */
   properties: Properties
@@ -21,10 +31,22 @@ export interface EphemeralEvent<Data = unknown, Properties = unknown> extends Ep
   position?: never
 }
 
-/** What a listener of everything receives: look at `seq` (or `after`) to tell the two apart. */
+/**
+ * What a listener of everything receives: look at `seq` (or `after`) to tell the two apart.
+ * @example
+ * const kind = (event: LiveEvent) => (event.seq === undefined ? "told" : "recorded")
+ * store.subscribeAll((event) => console.log(kind(event)))
+ * store.publish(Typing, { sessionID: "ses_1", title: "Ship" }) // prints told
+ */
 export type LiveEvent = PublishedEvent | EphemeralEvent
 
-/** A published event of one definition. */
+/**
+ * A published event of one definition.
+ * @example
+ * const heard = ({ data }: PublishedOf<typeof Renamed>) => console.log(data.title)
+ * store.subscribe(Renamed, heard)
+ * store.run(Renamed, { sessionID: "ses_1", title: "Ship it" }) // prints Ship it
+ */
 export type PublishedOf<D extends EitherDefinition> = D extends EitherDefinition
   ? D["ephemeral"] extends true
     ? EphemeralEvent<InputOf<D>, PropertiesOf<D>>

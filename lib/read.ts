@@ -12,7 +12,12 @@ import {
 } from "./payload"
 import type { WriteContext } from "./context"
 
-/** What `read` takes. */
+/**
+ * What `read` takes.
+ * @example
+ * const options: ReadOptions = { order: "desc", limit: 1 }
+ * store.read("ses_1", options).map(({ seq }) => seq) // → [1]
+ */
 export interface ReadOptions {
   /** Only events with a greater seq. Default -1: from the start. */
   after?: number | undefined
@@ -24,7 +29,12 @@ export interface ReadOptions {
   order?: "asc" | "desc" | undefined
 }
 
-/** What `readAll` takes. */
+/**
+ * What `readAll` takes.
+ * @example
+ * const options: ReadAllOptions = { afterPosition: 1, limit: 100 }
+ * store.readAll(options).map(({ position }) => position) // → [2]
+ */
 export interface ReadAllOptions {
   /** Only events committed after this position. Default 0: from the start. */
   afterPosition?: number | undefined
@@ -32,7 +42,12 @@ export interface ReadAllOptions {
   limit: number
 }
 
-/** What `aggregates` takes. */
+/**
+ * What `aggregates` takes.
+ * @example
+ * const options: AggregatesOptions = { prefix: "ses_", after: "ses_1", limit: 10 }
+ * store.aggregates(options) // → []
+ */
 export interface AggregatesOptions {
   /** Only ids that begin with it. Default: any. */
   prefix?: string | undefined
@@ -42,8 +57,14 @@ export interface AggregatesOptions {
   limit?: number | undefined
 }
 
-/** One aggregate in the list of them. */
+/**
+ * One aggregate in the list of them.
+ * @example
+ * const [first]: AggregateSummary[] = store.aggregates()
+ * first // → { aggregateID: "ses_1", seq: 1, owner: null, epoch: 0 }
+ */
 export interface AggregateSummary extends Ownership {
+  /** Its id. */
   aggregateID: string
   /** The last one; never lowered. */
   seq: number

@@ -5,7 +5,12 @@ import { SyncError, invalidArgument } from "./errors"
 import { native } from "./native"
 import { UNASKED, type Prepared, type Runner } from "./run"
 
-/** What `remove` takes. */
+/**
+ * What `remove` takes.
+ * @example
+ * const options: RemoveOptions<typeof Deleted> = { event: [Deleted, { sessionID: "ses_1" }] }
+ * store.remove("ses_1", options)
+ */
 export interface RemoveOptions<D extends AnyDefinition = AnyDefinition> {
   /** The deletion event, recorded after what is erased and kept for readers who were away. Default: none. */
   event?: readonly [definition: D, data: InputOf<D>] | undefined

@@ -1,7 +1,7 @@
 import { types } from "node:util"
 import { checkAggregateID, checkBoolean, checkChoice, checkInteger, checkOptions } from "./argument"
 import { checkOwner, checkSignal } from "./argument"
-import type { AsyncOptions, WriteContext } from "./context"
+import type { WriteContext } from "./context"
 import { SyncError, invalidArgument, show } from "./errors"
 import type { LogItem } from "./log"
 import { APPLIED, PROJECTOR, native, type Batch } from "./native"
@@ -9,70 +9,8 @@ import { Parking } from "./park"
 import { apart, lazyEvent, serialize, typeAndVersion, type Event, type SerializedEvent } from "./payload"
 import { applyProjector, holdSkipped, type Target } from "./project"
 import { isThenable, quiet } from "./promise"
+import type { ReplayAsyncOptions, ReplayInput, ReplayOptions, ReplayResult, ReprojectResult } from "./replayed"
 import { invalidData, validated, type Subject } from "./schema"
-
-/** What `replay` takes. */
-export interface ReplayOptions {
-  /** Deliver to listeners what was applied. Default false. */
-  publish?: boolean | undefined
-  /**
-   * The owner that the events come from: claims what nobody owns, refuses what another owns (`ERR_NOT_OWNER`). At most
-   * 255 bytes. Default: neither is done.
-   */
-  owner?: string | undefined
-  /** A lower one than is stored is refused (`ERR_NOT_OWNER`), a higher one adopted. From 0. Default: not looked at. */
-  epoch?: number | undefined
-  /**
-   * An event of a type and version that this store does not define: "error" refuses it (`ERR_UNKNOWN_EVENT`), "record" stores
-   * it, and from it on its aggregate is only stored, not projected, until `reproject`. Default "error".
-   */
-  unknown?: "error" | "record" | undefined
-}
-
-/** What `replayAll` takes. */
-export interface ReplayAllOptions extends ReplayOptions {
-  /**
-   * An item that cannot be applied: "throw" takes the whole batch back; "park" leaves that item and the later ones of its
-   * aggregate, says so in its result, and applies the others. Items without the shape of one, `ERR_TOO_LARGE`,
-   * `ERR_ASYNC_SCHEMA`, and what fails for all (the lock, the disk, the file, the connection, the commit) throw either way. Default
-   * "throw".
-   */
-  onError?: "throw" | "park" | undefined
-}
-
-/** What `replayAllAsync` takes. */
-export type ReplayAsyncOptions = ReplayAllOptions & AsyncOptions
-
-/** What a replay did to one aggregate. */
-export interface ReplayResult {
-  aggregateID: string
-  /** How many events were new. */
-  applied: number
-  /** How many were held already, or lie in a known gap. */
-  duplicate: number
-  /** The last seq held now. */
-  seq: number
-  /** The last seq that is projected (-1: none), only where that is not `seq`: later ones wait for `reproject`. */
-  projected?: number
-  /** Only with `index`: why the item there was not applied, the very value that was thrown. */
-  error?: unknown
-  /** Of the item, from 0, at which the aggregate was parked. A later replay that brings it again goes on from there. */
-  index?: number
-}
-
-/** What `reproject` did. */
-export interface ReprojectResult {
-  aggregateID: string
-  /** How many events were projected. */
-  applied: number
-  /** The last seq held; -1 where there is none. */
-  seq: number
-  /** The last seq that is projected: `seq`, unless a type is still unknown. */
-  projected: number
-}
-
-/** Events and log items, as objects; or their JSON text or its UTF-8 bytes, as one array or one a line. */
-export type ReplayInput = Iterable<SerializedEvent | LogItem> | string | Uint8Array
 
 interface Settings {
   readonly publish: boolean

@@ -1,9 +1,17 @@
-/** Where a column of a result comes from; the fields but `name` are null for an expression. */
+/**
+ * Where a column of a result comes from; the fields but `name` are null for an expression.
+ * @example
+ * const [first]: ColumnDefinition[] = store.db.prepare("SELECT id AS key FROM session").columns()
+ * first // → { name: "key", column: "id", table: "session", database: "main", type: "TEXT" }
+ */
 export interface ColumnDefinition {
   /** The name in the result: the alias where there is one. */
   name: string
+  /** The column's own name. */
   column: string | null
+  /** The table that has it. */
   table: string | null
+  /** That table's database: "main", "temp", or as it was attached. */
   database: string | null
   /** The declared type. */
   type: string | null

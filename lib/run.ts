@@ -8,7 +8,12 @@ import { apart, inspectable, lazyEvent, type Event, type Metadata } from "./payl
 import { applyProjector, holdSkipped, type Target } from "./project"
 import { UNRECORDED, type PendingEvent } from "./transaction"
 
-/** What `run` and `runAll` take. */
+/**
+ * What `run` and `runAll` take.
+ * @example
+ * const options: RunOptions = { expectedSeq: 1, metadata: { by: "ada" } }
+ * store.run(Renamed, { sessionID: "ses_1", title: "Ship it" }, options).metadata // → { by: "ada" }
+ */
 export interface RunOptions {
   /** Whether listeners hear of it. Default true. */
   publish?: boolean | undefined
@@ -20,7 +25,12 @@ export interface RunOptions {
   metadata?: Metadata | undefined
 }
 
-/** What `runAsync` and `runAllAsync` take. */
+/**
+ * What `runAsync` and `runAllAsync` take.
+ * @example
+ * const options: RunAsyncOptions = { expectedSeq: 1, signal: AbortSignal.timeout(5_000) }
+ * const event = await store.runAsync(Renamed, { sessionID: "ses_1", title: "Ship it" }, options) // → { seq: 2, … }
+ */
 export type RunAsyncOptions = RunOptions & AsyncOptions
 
 /** An event that has passed every check that needs no lock. */

@@ -5,10 +5,18 @@ import { SyncError, invalidArgument, show, type ErrorFields, type ErrorIssue } f
 import { nestsDeeperThan } from "./payload"
 import { isThenable, quiet } from "./promise"
 
-/** How much of what is run and replayed is checked; see `OpenOptions.validate`. */
+/**
+ * How much of what is run and replayed is checked; see `OpenOptions.validate`.
+ * @example
+ * const validate: ValidationMode = "strict"
+ * open(":memory:", { ...session, validate }).run(Created, { sessionID: "ses_1", title: "Untitled" }).seq // → 0
+ */
 export type ValidationMode = "always" | "strict" | "never"
 
-/** A compile error that reads as a sentence: nothing has such a property. */
+/**
+ * A compile error that reads as a sentence: nothing has such a property.
+ * @example store.transaction(async () => {}) // does not compile: Problem<"it must be synchronous: …">
+ */
 export interface Problem<Message extends string> {
   readonly "~problem": Message
 }
@@ -16,6 +24,9 @@ export interface Problem<Message extends string> {
 /**
  * `unknown`, or a problem where a function's result may be a promise. A generic function that passes its caller's function
  * on to `transaction` or `project` takes it as `(() => Result) & Synchronous<Result>`, as they do.
+ * @example
+ * const logged = <T>(fn: (() => T) & Synchronous<T>) => store.transaction<T>(fn)
+ * logged(() => store.sequence("ses_1")) // → 1
  */
 export type Synchronous<Result> = 0 extends 1 & Result
   ? unknown
@@ -23,7 +34,12 @@ export type Synchronous<Result> = 0 extends 1 & Result
     ? unknown
     : Problem<"it must be synchronous: no async function, no promise as the result">
 
-/** The fields of `Input` that can name its aggregate: required strings. */
+/**
+ * The fields of `Input` that can name its aggregate: required strings.
+ * @example
+ * const field: AggregateField<{ id: string; count: number }> = "id"
+ * const wrong: AggregateField<{ id: string; count: number }> = "count" // does not compile
+ */
 export type AggregateField<Input> = 0 extends 1 & Input
   ? string
   : [StringField<Input>] extends [never]
@@ -35,7 +51,12 @@ type StringField<Input> =
   | (keyof { [K in keyof Input as string extends K ? never : Input[K] extends string ? K : never]: 0 } & string)
   | (string extends keyof Input ? (Input[keyof Input & string] extends string ? string : never) : never)
 
-/** `unknown` where JSON carries the schema's input unchanged, else a problem that nothing satisfies. */
+/**
+ * `unknown` where JSON carries the schema's input unchanged, else a problem that nothing satisfies.
+ * @example
+ * const schema = z.object({ id: z.string(), at: z.date() })
+ * define({ type: "note.dated", version: 1, aggregate: "id", schema }) // does not compile: JSON has no Date
+ */
 export type JsonInput<Schema extends StandardSchemaV1> = [StandardSchemaV1.InferInput<Schema>] extends [
   Carried<StandardSchemaV1.InferInput<Schema>>,
 ]

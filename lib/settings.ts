@@ -19,7 +19,12 @@ import type { ValidationMode } from "./schema"
 import type { SkippedHandler } from "./skipped"
 import { refuseAsync } from "./transaction"
 
-/** What `open` takes; all of it is optional. */
+/**
+ * What `open` takes; all of it is optional.
+ * @example
+ * const options: OpenOptions = { ...session, owner: "laptop", busyTimeout: 5_000, maxEventBytes: 1024 * 1024 }
+ * open(":memory:", options).run(Created, { sessionID: "ses_1", title: "Untitled" }).seq // → 0
+ */
 export interface OpenOptions<Tx = Database> {
   /** What `project` made, at most one a definition. Default: none. */
   projectors?: readonly Projector<Tx>[] | undefined
@@ -71,7 +76,12 @@ export interface OpenOptions<Tx = Database> {
   onSkipped?: SkippedHandler | undefined
 }
 
-/** When events are packed, and which stay rows. */
+/**
+ * When events are packed, and which stay rows.
+ * @example
+ * const packing: PackingOptions = { keepEvents: 32, idle: 5_000 }
+ * open("packed.db", { packing }).stats().packing // → true
+ */
 export interface PackingOptions {
   /** How many of an aggregate's newest events stay rows while it is written. Default 128. */
   keepEvents?: number | undefined

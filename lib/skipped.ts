@@ -7,6 +7,12 @@ import type { Skipped } from "./transaction"
 /**
  * Hears of an event whose projector failed on a constraint and is to be skipped (`onConstraint: "skip"`). What it throws or
  * rejects with becomes a process warning.
+ * @example
+ * const insert = project(Created, sql`INSERT INTO session VALUES (:aggregateID, '')`, { onConstraint: "skip" })
+ * const onSkipped: SkippedHandler = ({ constraint }, { seq }) => console.log(seq, constraint)
+ * const other = open(":memory:", { ...session, projectors: [insert], onSkipped })
+ * other.run(Created, { sessionID: "ses_2", title: "Untitled" })
+ * other.run(Created, { sessionID: "ses_2", title: "Untitled" }) // prints 1 session.id
  */
 export type SkippedHandler = (error: SyncError, event: Event) => void
 

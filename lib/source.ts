@@ -4,8 +4,13 @@ import { checkName, checkUncut } from "./argument"
 import { decompressed, encodingOf, type Chunks, type Encoding } from "./compression"
 import { SyncError, invalidArgument, show, syncErrorOf } from "./errors"
 
-/** Where an import comes from: the path of a file, bytes, or whatever gives text or bytes in chunks, cut anywhere. */
-export type ImportSource = string | Uint8Array | Chunks
+/**
+ * Where an import comes from: the path of a file, bytes, or whatever gives text or bytes in chunks, cut anywhere.
+ * @example
+ * const source: ImportSource = store.read("ses_1").map((event) => `${JSON.stringify(event)}\n`)
+ * const result = await open("phone.db", session).import(source) // → { complete: undefined, applied: 2, … }
+ */
+export type ImportSource = string | Uint8Array | AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>
 
 /** Bytes that are read at once from a file. */
 const READ_BYTES = 256 * 1024

@@ -1,7 +1,12 @@
 import { checkUncut } from "./argument"
 import { invalidArgument } from "./errors"
 
-/** One SQL statement, as the tag `sql` makes it. */
+/**
+ * One SQL statement, as the tag `sql` makes it.
+ * @example
+ * const statement: Sql = sql`DELETE FROM session WHERE id = :aggregateID`
+ * statement.text // → "DELETE FROM session WHERE id = :aggregateID"
+ */
 export class Sql {
   constructor(
     /** The statement's text. */
@@ -15,6 +20,7 @@ export class Sql {
  * One statement that Rust runs as a projector. It may use the named parameters `:data` (the stored JSON text),
  * `:aggregateID`, `:seq`, `:id`, `:type` (unversioned), `:version` and `:created` (milliseconds or NULL).
  * Values cannot be interpolated: `ERR_INVALID_ARGUMENT`.
+ * @example project(Deleted, sql`DELETE FROM session WHERE id = :aggregateID`).sql.length // → 1
  */
 export function sql(strings: TemplateStringsArray, ...values: never[]): Sql {
   if (!Array.isArray(strings) || !("raw" in strings)) {

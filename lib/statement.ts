@@ -9,7 +9,12 @@ import type { TransactionGate } from "./transaction"
 /** How many compiled statements a connection keeps; the one that was used longest ago goes first. */
 export const CACHED_STATEMENTS = 1_000
 
-/** What a statement that returns no rows did. */
+/**
+ * What a statement that returns no rows did.
+ * @example
+ * const result: RunResult = store.db.prepare("UPDATE session SET title = ?").run("Ship it")
+ * result.changes // → 1
+ */
 export interface RunResult {
   /** Rows inserted, updated or deleted by the statement itself: not by triggers or cascades. */
   changes: number
@@ -25,6 +30,9 @@ type Mode = keyof RowReaders
  * Parameters are given as positional values, as arrays of them, as one plain object of named values (`:name`, `@name`
  * or `$name` in SQL, the bare name in the object), or mixed. Misuse throws `ERR_INVALID_ARGUMENT`, SQLite's own
  * refusals `ERR_SQLITE`, a busy or iterating statement `ERR_BUSY`, a closed connection `ERR_CLOSED`.
+ * @example
+ * const byID: Statement<[id: string], { title: string }> = store.db.prepare("SELECT title FROM session WHERE id = ?")
+ * byID.get("ses_1")?.title // → "Fix the build"
  */
 export class Statement<BindParameters extends unknown[] = unknown[], Result = unknown> {
   /** The connection that prepared this statement. */
@@ -52,7 +60,10 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
     this.#plan = plan
   }
 
-  /** Executes the statement to its end; rows it returns are stepped over and dropped. */
+  /**
+   * Executes the statement to its end; rows it returns are stepped over and dropped.
+   * @example store.db.prepare("UPDATE session SET title = :title").run({ title: "Ship it" }).changes // → 1
+   */
   run(...params: BindParameters): RunResult {
     const connection = this.#connection
     const plan = this.#free()
@@ -63,7 +74,10 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
     return { changes, lastInsertRowid }
   }
 
-  /** The first row, or undefined when there is none. Refused (`ERR_INVALID_ARGUMENT`) for a statement without rows. */
+  /**
+   * The first row, or undefined when there is none. Refused (`ERR_INVALID_ARGUMENT`) for a statement without rows.
+   * @example store.db.prepare("SELECT title FROM session WHERE id = ?").get("ses_9") // → undefined
+   */
   get(...params: BindParameters): Result | undefined {
     const connection = this.#connection
     const plan = this.#read("get")
@@ -73,7 +87,10 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
     return plan.readers(connection.handle, flat[0] as number)[this.#mode](flat, 1) as Result
   }
 
-  /** Every row. Refused (`ERR_INVALID_ARGUMENT`) for a statement without rows. */
+  /**
+   * Every row. Refused (`ERR_INVALID_ARGUMENT`) for a statement without rows.
+   * @example store.db.prepare("SELECT * FROM session").all() // → [{ id: "ses_1", title: "Fix the build" }]
+   */
   all(...params: BindParameters): Result[] {
     const connection = this.#connection
     const plan = this.#read("all")
@@ -91,6 +108,8 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
   /**
    * Steps row by row. Until the iterator is finished (or left by `break`, or collected as garbage), this statement and every
    * write on the connection are refused with `ERR_BUSY`; reading with other statements works.
+   * @example
+   * for (const row of store.db.prepare("SELECT id FROM session").iterate()) console.log(row) // { id: 'ses_1' }
    */
   iterate(...params: BindParameters): IterableIterator<Result> {
     const plan = this.#read("iterate")
@@ -98,7 +117,11 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
     return new RowIterator<Result>(this, this.#connection, plan, values, this.#safeIntegers, this.#mode)
   }
 
-  /** Binds the parameters for good; may be called once, and later calls then take none. Returns the statement. */
+  /**
+   * Binds the parameters for good; may be called once, and later calls then take none. Returns the statement.
+   * @example
+   * store.db.prepare("SELECT title FROM session WHERE id = ?").bind("ses_1").get() // → { title: "Fix the build" }
+   */
   bind(...params: BindParameters): this {
     if (this.#bound !== undefined)
       throw invalidArgument("The bind() method can only be invoked once per statement object")
@@ -106,29 +129,46 @@ export class Statement<BindParameters extends unknown[] = unknown[], Result = un
     return this
   }
 
-  /** Rows are their first column's value alone. Returns the statement. */
+  /**
+   * Rows are their first column's value alone. Returns the statement.
+   * @example store.db.prepare("SELECT title FROM session").pluck().get() // → "Fix the build"
+   */
   pluck(toggle = true): this {
     return this.#toggle("pluck", toggle)
   }
 
-  /** Rows are arrays of values in the order of the columns. Returns the statement. */
+  /**
+   * Rows are arrays of values in the order of the columns. Returns the statement.
+   * @example store.db.prepare("SELECT * FROM session").raw().get() // → ["ses_1", "Fix the build"]
+   */
   raw(toggle = true): this {
     return this.#toggle("raw", toggle)
   }
 
-  /** Rows are objects of objects: one for each table, and `$` for columns that stem from none. Returns the statement. */
+  /**
+   * Rows are objects of objects: one for each table, and `$` for columns that stem from none. Returns the statement.
+   * @example
+   * store.db.prepare("SELECT id, 1 AS n FROM session").expand().get() // → { session: { id: "ses_1" }, $: { n: 1 } }
+   */
   expand(toggle = true): this {
     return this.#toggle("expand", toggle)
   }
 
-  /** INTEGER values are returned as bigints (without it: as numbers, exact up to 2^53). Returns the statement. */
+  /**
+   * INTEGER values are returned as bigints (without it: as numbers, exact up to 2^53). Returns the statement.
+   * @example store.db.prepare("SELECT 9007199254740993").pluck().safeIntegers().get() // → 9007199254740993n
+   */
   safeIntegers(toggle = true): this {
     this.#free()
     this.#safeIntegers = checkBoolean("safeIntegers", toggle, true)
     return this
   }
 
-  /** The result's columns as they are now: after ALTER TABLE, `SELECT *` has others. */
+  /**
+   * The result's columns as they are now: after ALTER TABLE, `SELECT *` has others. Refused for a statement without rows.
+   * @example
+   * store.db.prepare("SELECT id FROM session").columns()[0] // → { name: "id", table: "session", type: "TEXT", … }
+   */
   columns(): ColumnDefinition[] {
     if (!this.reader) throw invalidArgument("The columns() method is only for statements that return data")
     return columnsOf(this.#connection.handle, this.#plan.handle)

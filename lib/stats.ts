@@ -2,7 +2,12 @@ import { checkInteger, checkOptions } from "./argument"
 import { native } from "./native"
 import type { ReadContext } from "./read"
 
-/** What `stats` takes. */
+/**
+ * What `stats` takes.
+ * @example
+ * const options: StatsOptions = { largest: 1, aggregates: 1 }
+ * store.stats(options).largest.length // → 1
+ */
 export interface StatsOptions {
   /** How many of the largest events to list, through 10,000. Default 10. */
   largest?: number | undefined
@@ -10,7 +15,12 @@ export interface StatsOptions {
   aggregates?: number | undefined
 }
 
-/** Events and their bytes. */
+/**
+ * Events and their bytes.
+ * @example
+ * const { events, rawBytes, packedShare }: Share = store.stats()
+ * packedShare // → 0
+ */
 export interface Share {
   /** How many. */
   events: number
@@ -25,20 +35,38 @@ export interface Share {
   packedShare: number
 }
 
-/** The share of one type. */
+/**
+ * The share of one type.
+ * @example
+ * const [first]: TypeStats[] = store.stats().types
+ * first // → { type: "session.renamed.1", events: 1, rawBytes: 45, … }
+ */
 export interface TypeStats extends Share {
   /** With its version, as stored. */
   type: string
 }
 
-/** The share of one aggregate. */
+/**
+ * The share of one aggregate.
+ * @example
+ * const [first]: AggregateStats[] = store.stats().aggregates
+ * first // → { aggregateID: "ses_1", events: 2, … }
+ */
 export interface AggregateStats extends Share {
+  /** Its id. */
   aggregateID: string
 }
 
-/** A large event. */
+/**
+ * A large event.
+ * @example
+ * const [first]: LargestEvent[] = store.stats().largest
+ * first // → { aggregateID: "ses_1", seq: 1, type: "session.renamed.1", bytes: 45 }
+ */
 export interface LargestEvent {
+  /** Whose event it is. */
   aggregateID: string
+  /** Its place in that aggregate. */
   seq: number
   /** With its version, as stored. */
   type: string
@@ -46,8 +74,16 @@ export interface LargestEvent {
   bytes: number
 }
 
-/** An aggregate that is not projected to its end. */
+/**
+ * An aggregate that is not projected to its end.
+ * @example
+ * const event = { id: "evt_1", type: "session.starred.1", aggregateID: "ses_2", seq: 0, data: { sessionID: "ses_2" } }
+ * store.replay(event, { unknown: "record" })
+ * const [first]: UnprojectedAggregate[] = store.stats().unprojected
+ * first // → { aggregateID: "ses_2", seq: 0, projected: -1, type: "session.starred.1" }
+ */
 export interface UnprojectedAggregate {
+  /** Its id. */
   aggregateID: string
   /** The last one that it holds. */
   seq: number
@@ -60,7 +96,12 @@ export interface UnprojectedAggregate {
   type: string
 }
 
-/** What a store tells of itself. The totals are those of all events. */
+/**
+ * What a store tells of itself. The totals are those of all events.
+ * @example
+ * const { aggregateCount, lastPosition }: Stats = store.stats()
+ * lastPosition // → 2
+ */
 export interface Stats extends Share {
   /** Bytes of the database file. */
   fileBytes: number

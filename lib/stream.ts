@@ -7,7 +7,15 @@ import { DONE } from "./pull"
 import type { PendingEvent, Transactions } from "./transaction"
 import type { Watch } from "./watch"
 
-/** What `stream` takes. */
+/**
+ * What `stream` takes.
+ * @example
+ * const options: StreamOptions = { types: [Typing, "session.renamed"], capacity: { events: 100 } }
+ * const live = store.stream(options)
+ * store.publish(Typing, { sessionID: "ses_1", title: "Ship" })
+ * const { value } = await live.next()
+ * value?.type // → "session.typing"
+ */
 export interface StreamOptions {
   /** Only events of these types, as unversioned names or definitions. Default: all. */
   types?: Many<string | EitherDefinition> | undefined
@@ -19,10 +27,20 @@ export interface StreamOptions {
   signal?: AbortSignal | undefined
 }
 
-/** Not any iterable: a string is one, too. */
+/**
+ * Not any iterable: a string is one, too.
+ * @inline
+ */
 type Many<T> = readonly T[] | ReadonlySet<T>
 
-/** What may wait in a stream; past either, `ERR_OVERFLOW`. */
+/**
+ * What may wait in a stream; past either, `ERR_OVERFLOW`.
+ * @example
+ * const capacity: StreamCapacity = { events: 1, bytes: 1024 }
+ * const live = store.stream({ capacity })
+ * for (const title of ["Ship", "Ship it"]) store.run(Renamed, { sessionID: "ses_1", title })
+ * await live.next() // throws ERR_OVERFLOW
+ */
 export interface StreamCapacity {
   /** Default 1,000. */
   events?: number | undefined

@@ -1,3 +1,8 @@
+/**
+ * For session code that defines at module level and names no store: this module holds the one it means.
+ * @module syncline/sync-event
+ */
+
 import type { StandardSchemaV1 } from "@standard-schema/spec"
 import { checkOptions } from "./argument"
 import { invalidArgument, show } from "./errors"
@@ -23,44 +28,26 @@ import {
 import { payloadSchema } from "./json-schema"
 import { checkProjectOptions } from "./project"
 import { aggregateOf, foreign, type Replayed } from "./foreign"
-import type { AnyProjection, Apply, Definition, Event, Projection } from "./projection"
+import type { Apply, Definition, Delivery, Event, InitOptions, Projection } from "./projection"
+import type { ProjectionOptions, ReplayOptions } from "./projection"
 import { Store as OpenStore } from "./store"
 
 export type { Replayed } from "./foreign"
-export type { Apply, Definition, Event, Projection } from "./projection"
+export type { Apply, Definition, Delivery, Event, InitOptions, Projection, ProjectionOptions } from "./projection"
+export type { ReplayOptions } from "./projection"
 
-/** What an event means to this process: its projections, and how its data becomes the `properties` of listeners. */
-export interface ProjectionOptions {
-  /** What `project` made, at most one a definition. */
-  projectors: readonly AnyProjection[]
-  /** Default: `properties` are the data. */
-  convertEvent?: NonNullable<OpenOptions["convertEvent"]> | undefined
-}
-
-/** `init` opens `path` itself, with any other option of `open`, or takes a store that is open already. */
-export type InitOptions<Tx = Database> = PathOptions<Tx> | StoreOptions<Tx>
-
-type PathOptions<Tx> = ProjectionOptions & { path: string; store?: undefined } & Omit<
-    OpenOptions<Tx>,
-    "projectors" | "registry" | "convertEvent"
-  >
-
-type StoreOptions<Tx> = Partial<ProjectionOptions> & { store: Store<Tx> }
-
-/** What `replay` and `replayAll` take. */
-export interface ReplayOptions {
-  /** Deliver to listeners what was applied. Default false. */
-  publish?: boolean | undefined
-  /** Claims what nobody owns; aggregates of another owner are skipped. Default: nothing is checked or claimed. */
-  ownerID?: string | undefined
-}
-
-/** Every definition by `type.version`. */
+/**
+ * Every definition by `type.version`.
+ * @example registry.get("session.renamed.1") === Renamed // → true
+ */
 export const registry = new Map<string, Definition>()
 
 /**
  * Defines one version of a type of event. After `init` it throws `ERR_FROZEN`, the same type and version twice
- * `ERR_DUPLICATE_DEFINITION`.
+ * `ERR_DUPLICATE_DEFINITION`; else as `define` of `syncline`.
+ * @example
+ * const Noted = define({ type: "session.noted", version: 1, aggregate: "sessionID", schema })
+ * registry.get("session.noted.1") === Noted // → true
  */
 export function define<
   const Type extends string,
@@ -90,7 +77,8 @@ export function define<
 
 /**
  * Pairs a definition with its projector: synchronous, deterministic, and without running events of its own. `options` are
- * those of `project` of `syncline`.
+ * those of `project` of `syncline`. Wrong arguments: `ERR_INVALID_ARGUMENT`.
+ * @example project(Renamed, (tx, { title }) => void tx.prepare("UPDATE session SET title = ?").run(title))
  */
 export function project<D extends Definition, Tx = Database, Result = unknown>(
   definition: D,
@@ -106,9 +94,13 @@ export function project<D extends Definition, Tx = Database, Result = unknown>(
 /**
  * Opens the store that `run`, `replay` and the rest use, and freezes the definitions. Definitions that a `reset`
  * dropped are taken up again where a projector names them, and with each all versions of its type that were defined
- * before the same `reset`. Initializing twice: `ERR_FROZEN`.
+ * before the same `reset`. Initializing twice: `ERR_FROZEN`; else it throws as `open` of `syncline` does.
  *
- * With `store`, one that was opened with {@link openOptions}; its owner closes it.
+ * With `store`, one that was opened with {@link openOptions}, whoever closes it; another one: `ERR_INVALID_ARGUMENT`.
+ * @example
+ * const store = init({ path: "sessions.db", migrate, projectors })
+ * run(Created, { sessionID: "ses_1", title: "Untitled" })
+ * store.sequence("ses_1") // → 0
  */
 export function init<Tx = Database>(options: InitOptions<Tx>): Store<Tx> {
   if (current !== undefined) {
@@ -124,8 +116,10 @@ export function init<Tx = Database>(options: InitOptions<Tx>): Store<Tx> {
 }
 
 /**
- * What a store of the caller's own needs to know of these events:
- * `init({ store: open("app.db", { ...openOptions({ projectors }), durability: "full" }) })`.
+ * What a store of the caller's own needs to know of these events.
+ * @example
+ * const store = open("sessions.db", { ...openOptions({ projectors }), migrate, durability: "full" })
+ * init({ store }) === store // → true
  */
 export function openOptions(
   options: ProjectionOptions,
@@ -138,7 +132,13 @@ export function openOptions(
   return { registry: definitions, projectors, ...(convertEvent && { convertEvent }) }
 }
 
-/** Records an event: assigns its seq, projects, commits, and publishes unless `publish` is false. */
+/**
+ * Records an event: assigns its seq, projects, commits, and publishes unless `publish` is false. Before `init`, as whatever
+ * needs a store: `ERR_CLOSED`; a definition that a `reset` dropped: `ERR_UNKNOWN_EVENT`; else it throws as `Store.run` does.
+ * @example
+ * init(session)
+ * run(Created, { sessionID: "ses_1", title: "Untitled" }).seq // → 0
+ */
 export function run<D extends Definition>(
   definition: D,
   data: StandardSchemaV1.InferInput<D["schema"]>,
@@ -148,7 +148,13 @@ export function run<D extends Definition>(
   return store.run(storedOf(definition), data, options) as Event<D>
 }
 
-/** Replays one event; see {@link replayAll}. */
+/**
+ * Replays one event or log item; see {@link replayAll}.
+ * @example
+ * init(session)
+ * const event = { id: "evt_1", type: "session.created.1", aggregateID: "a", seq: 0, data: { sessionID: "a", title: "b" } }
+ * replay(event) // → { aggregateID: "a", applied: 1, duplicate: 0, seq: 0 }
+ */
 export function replay(event: SerializedEvent | LogItem, options?: ReplayOptions): Replayed {
   const [result] = replayAll([event], options)
   return result as Replayed
@@ -157,7 +163,11 @@ export function replay(event: SerializedEvent | LogItem, options?: ReplayOptions
 /**
  * Replays events of any aggregates in one transaction; one result an aggregate, in order of appearance. Aggregates
  * that somebody other than `ownerID` owns are skipped, and their results say so; anything else that is wrong throws,
- * and then nothing has changed.
+ * as from `Store.replayAll`, and then nothing has changed.
+ * @example
+ * const store = init(session)
+ * run(Created, { sessionID: "ses_1", title: "Untitled" })
+ * replayAll(store.read("ses_1")) // → [{ aggregateID: "ses_1", applied: 0, duplicate: 1, seq: 0 }]
  */
 export function replayAll(events: Iterable<SerializedEvent | LogItem>, options?: ReplayOptions): Replayed[] {
   const store = running()
@@ -177,30 +187,35 @@ export function replayAll(events: Iterable<SerializedEvent | LogItem>, options?:
   })
 }
 
-/** Erases an aggregate's events; its sequence is never reused. */
+/**
+ * Erases an aggregate's events, as `Store.remove` does; its sequence is never reused.
+ * @example
+ * const store = init(session)
+ * run(Created, { sessionID: "ses_1", title: "Untitled" })
+ * remove("ses_1")
+ * store.read("ses_1") // → []
+ */
 export function remove(aggregateID: string): void {
   running().remove(aggregateID)
 }
 
-/** Makes `ownerID` the only one that may write the aggregate, or with null nobody in particular. */
+/**
+ * Makes `ownerID` the only one that may write the aggregate, or with null nobody in particular: see `Store.claim`.
+ * @example
+ * init(session)
+ * claim("ses_1", "laptop") // → { owner: "laptop", epoch: 1 }
+ */
 export function claim(aggregateID: string, ownerID: string | null): { owner: string | null; epoch: number } {
   return running().claim(aggregateID, ownerID)
 }
 
 /**
- * Hears every event after its commit, with its definition; returns the undo. Subscribing before `init` is fine.
- *
- * @example Publishing every event on a bus that exists already, under its unversioned type:
- * ```ts
- * import { SyncEvent } from "syncline/sync-event"
- * import { Bus } from "./bus"
- *
- * export function republish(): () => void {
- *   return SyncEvent.subscribeAll(({ def, event }) => {
- *     Bus.publish({ type: def.type, properties: event.properties })
- *   })
- * }
- * ```
+ * Hears every event after its commit, with its definition; returns the undo. Subscribing before `init` is fine. A listener
+ * that is no function: `ERR_INVALID_ARGUMENT`.
+ * @example
+ * const undo = subscribeAll(({ def, event }) => console.log(def.type, event.seq))
+ * init(session)
+ * run(Created, { sessionID: "ses_1", title: "Untitled" }) // prints session.created 0
  */
 export function subscribeAll(listener: (delivery: Delivery) => void): () => void {
   if (typeof listener !== "function") throw invalidArgument(`subscribeAll needs a listener, not ${show(listener)}`)
@@ -213,21 +228,21 @@ export function subscribeAll(listener: (delivery: Delivery) => void): () => void
   }
 }
 
-/** What `subscribeAll` delivers. */
-export interface Delivery {
-  def: Definition
-  event: PublishedEvent
-}
-
 /**
  * One JSON Schema (draft 2020-12) for each definition's serialized events, titled `type.version`. `data` is described
  * where the schema's library offers Standard JSON Schema, and is any object where it does not.
+ * @example Array.from(payloads(), ({ title }) => title).includes(`${Renamed.type}.1`) // → true
  */
 export function* payloads(): Generator<Record<string, unknown>, void, undefined> {
   for (const [name, { schema }] of registry) yield payloadSchema(name, schema)
 }
 
-/** The type as it is stored and sent: `versionedType("session.updated", 2)` is `session.updated.2`. */
+/**
+ * The type as it is stored and sent: `versionedType("session.updated", 2)` is `session.updated.2`.
+ * @example
+ * versionedType("session.updated", 2) // → "session.updated.2"
+ * versionedType("session.updated") // → "session.updated"
+ */
 export function versionedType<Type extends string>(type: Type): Type
 export function versionedType<Type extends string, Version extends number>(
   type: Type,
@@ -239,7 +254,12 @@ export function versionedType(type: string, version?: number): string {
 
 /**
  * Back to the state before the first `define`: closes the store that `init` opened (a store that was given stays
- * open), and drops definitions, projectors and listeners.
+ * open), and drops definitions, projectors and listeners. Refused inside a transaction (`ERR_IN_TRANSACTION`) and a projector
+ * (`ERR_IN_PROJECTOR`).
+ * @example
+ * init(session)
+ * reset()
+ * registry.size // → 0
  */
 export function reset(): void {
   // First, because it may refuse: inside a transaction or projector everything stays as it is.
@@ -254,7 +274,12 @@ export function reset(): void {
   registry.clear()
 }
 
-/** The same functions as one object, for code that imports the namespace by name. */
+/**
+ * The same functions as one object, for code that imports the namespace by name.
+ * @example
+ * SyncEvent.init(session)
+ * SyncEvent.run(Created, { sessionID: "ses_1", title: "Untitled" }).seq // → 0
+ */
 export const SyncEvent = {
   define,
   project,
@@ -283,7 +308,7 @@ interface Subscription {
   undo: (() => void) | undefined
 }
 
-// Session code in this style defines at module level and names no store: this module holds the one it means.
+// Session code in this style names no store: this module holds the one it means.
 let definitions = createRegistry()
 let current: { store: AnyStore; owned: boolean } | undefined
 let given: ProjectionOptions | undefined
@@ -353,7 +378,7 @@ function running(): AnyStore {
   return current.store
 }
 
-function opened<Tx>(options: PathOptions<Tx>): Store<Tx> {
+function opened<Tx>(options: InitOptions<Tx> & ProjectionOptions & { path: string }): Store<Tx> {
   const { path, store: _store, projectors, convertEvent, ...others } = options
   const events = openOptions({ projectors, ...(convertEvent && { convertEvent }) })
   // Whether `query` is there is the caller's matter: without it, Tx is the database.
@@ -361,7 +386,7 @@ function opened<Tx>(options: PathOptions<Tx>): Store<Tx> {
 }
 
 /** A store that is open already: what init names must be what it was opened with. */
-function adopted<Tx>(options: StoreOptions<Tx>): Store<Tx> {
+function adopted<Tx>(options: Partial<ProjectionOptions> & { store: Store<Tx> }): Store<Tx> {
   const { store, projectors = [], convertEvent } = checkOptions("init", options, STORE_OPTIONS)
   checkPairs(projectors)
   const known = new Map(given?.projectors.map((pair) => [pair[0], pair]))

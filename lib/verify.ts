@@ -3,7 +3,10 @@ import type { WriteContext } from "./context"
 import { runJob, type JobOptions } from "./job"
 import { native } from "./native"
 
-/** Something in the file that is not as Syncline writes it. */
+/**
+ * Something in the file that is not as Syncline writes it.
+ * @example const findings: Finding[] = await store.verify() // → []
+ */
 export interface Finding {
   /** Its kind; stable, unlike the message. */
   code:
@@ -38,6 +41,7 @@ export interface Finding {
   severity: "error" | "warning"
   /** What it means, and what to do. */
   message: string
+  /** Whose; absent where it is about no single aggregate. */
   aggregateID?: string
   /** Of a range, `after < seq <= through`. */
   after?: number
@@ -51,7 +55,12 @@ export interface Finding {
   repaired?: string
 }
 
-/** How far `verify` is. */
+/**
+ * How far `verify` is.
+ * @example
+ * const onProgress = ({ phase, events }: VerifyProgress) => phase === "done" && console.log(events)
+ * await store.verify({ onProgress }) // prints 2
+ */
 export interface VerifyProgress {
   /**
    * What it is at: SQLite's own checks, each one long step that reads the whole file in one snapshot, or the events, in
@@ -68,7 +77,12 @@ export interface VerifyProgress {
   findings: number
 }
 
-/** What `verify` takes. */
+/**
+ * What `verify` takes.
+ * @example
+ * const options: VerifyOptions = { repair: true }
+ * const findings = await store.verify(options) // → []
+ */
 export interface VerifyOptions extends JobOptions<VerifyProgress> {
   /** Mends what can be mended without loss, and says in each finding's `repaired` what it did. Default false. */
   repair?: boolean | undefined

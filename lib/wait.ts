@@ -4,7 +4,12 @@ import type { FollowContext } from "./log"
 import { sequences } from "./read"
 import type { Waiter } from "./watch"
 
-/** What `waitFor` takes. */
+/**
+ * What `waitFor` takes.
+ * @example
+ * const options: WaitOptions = { timeout: 10, signal: AbortSignal.timeout(5_000) }
+ * await store.waitFor({ ses_1: 2 }, options) // throws ERR_TIMEOUT
+ */
 export interface WaitOptions {
   /** Milliseconds; then it rejects with `ERR_TIMEOUT`. Default: none, it waits until the store is closed. */
   timeout?: number | undefined
@@ -12,7 +17,12 @@ export interface WaitOptions {
   signal?: AbortSignal | undefined
 }
 
-/** The seqs to wait for, by aggregate. */
+/**
+ * The seqs to wait for, by aggregate.
+ * @example
+ * const seqs: WaitSequences = { ses_1: 1 }
+ * await store.waitFor(seqs)
+ */
 export type WaitSequences = Sequences
 
 /** The longest that a timer can run. */

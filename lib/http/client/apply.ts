@@ -1,5 +1,5 @@
 import { SyncError, show } from "../../errors"
-import type { ReplayAsyncOptions, ReplayResult } from "../../replay"
+import type { ReplayAsyncOptions, ReplayResult } from "../../replayed"
 import type { Store } from "../../store"
 import { Backoff, type BackoffOptions } from "./backoff"
 import type { Lack, Told } from "./inbox"

@@ -1,6 +1,11 @@
 import { checkInteger, checkOptions } from "../../argument"
 
-/** How long is waited between two attempts, in milliseconds. */
+/**
+ * How long is waited between two attempts, in milliseconds.
+ * @example
+ * const backoff: BackoffOptions = { initial: 100, longest: 5_000 }
+ * await push(phone, { ...remote, backoff })
+ */
 export interface BackoffOptions {
   /** At most so long after the first failure; twice as long after each further one. Default 500. */
   initial?: number | undefined

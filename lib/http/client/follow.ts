@@ -3,7 +3,7 @@ import { checkOptions, checkOwner, checkSignal } from "../../argument"
 import type { WriteContext } from "../../context"
 import { SyncError, invalidArgument, show, type ErrorCode } from "../../errors"
 import { described } from "../../publish"
-import type { ReplayAsyncOptions } from "../../replay"
+import type { ReplayAsyncOptions } from "../../replayed"
 import { Store } from "../../store"
 import { Applier } from "./apply"
 import { Backoff, pause, type BackoffOptions } from "./backoff"
@@ -11,7 +11,16 @@ import { Connection, type Progress } from "./connection"
 import { longestLine, type Listening } from "./dialect"
 import { REMOTE_OPTIONS, checkAddress, retryAfterOf, type Address, type RemoteOptions } from "./remote"
 
-/** What `follow` takes. */
+/**
+ * What `follow` takes.
+ * @example
+ * const ended = new AbortController()
+ * const options: FollowOptions = { ...remote, aggregates: ["ses_1"], signal: ended.signal }
+ * const following = follow(phone, options)
+ * await phone.waitFor({ ses_1: 1 })
+ * ended.abort()
+ * await following
+ */
 export interface FollowOptions extends RemoteOptions {
   /** These aggregates alone. Default: all. */
   aggregates?: readonly string[] | ReadonlySet<string> | undefined
@@ -43,10 +52,20 @@ export interface FollowOptions extends RemoteOptions {
  * - `live`: everything has been applied that was there to be followed, and what is recorded comes by itself.
  * - `waiting`: an attempt failed, and the next one is made in a while.
  * - `stopped`: the last one.
+ * @example
+ * const ended = new AbortController()
+ * const onStatus = (status: FollowStatus) => status === "live" && ended.abort()
+ * await follow(phone, { ...remote, signal: ended.signal, onStatus })
  */
 export type FollowStatus = "connecting" | "catching-up" | "live" | "waiting" | "stopped"
 
-/** What is known beside a status. */
+/**
+ * What is known beside a status.
+ * @example
+ * import { SyncError } from "syncline"
+ * const onStatus = (_: string, { error }: FollowDetail) => error instanceof SyncError && console.log(error.code)
+ * await follow(phone, { ...remote, token: "wrong", onStatus }).catch(() => {}) // prints ERR_UNAUTHORIZED
+ */
 export interface FollowDetail {
   /** `waiting`, and `stopped` where it rejects: why. */
   error?: unknown
@@ -63,6 +82,11 @@ export interface FollowDetail {
  *
  * Rejects where going on makes no sense: `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`, `ERR_READONLY`; `ERR_UNAUTHORIZED` and
  * `ERR_FORBIDDEN`; on first contact `ERR_PROTOCOL`, `ERR_NOT_FOUND` and what else says that the request itself is wrong.
+ * @example
+ * const ended = new AbortController()
+ * const onStatus = (status: FollowStatus) => status === "live" && ended.abort()
+ * await follow(phone, { ...remote, signal: ended.signal, onStatus })
+ * phone.sequence("ses_1") // → 1
  */
 export async function follow<Tx>(store: Store<Tx>, options: FollowOptions): Promise<void> {
   const context = Store.contextOf(store)

@@ -8,7 +8,13 @@ import { positions } from "./positions"
 import { pieces, receiverOf, split, type Part, type Receiver } from "./receiver"
 import { REMOTE_OPTIONS, Remote, checkAddress, retryAfterOf, type Address, type RemoteOptions } from "./remote"
 
-/** What `push` takes. */
+/**
+ * What `push` takes.
+ * @example
+ * const options: PushOptions = { ...remote, aggregates: ["ses_2"], batch: 64 * 1024 }
+ * const { events } = await push(phone, options)
+ * events // → 0
+ */
 export interface PushOptions extends RemoteOptions {
   /** These aggregates alone. Default: all. */
   aggregates?: readonly string[] | ReadonlySet<string> | undefined
@@ -26,7 +32,13 @@ export interface PushOptions extends RemoteOptions {
   backoff?: BackoffOptions | undefined
 }
 
-/** What a push has done so far. */
+/**
+ * What a push has done so far.
+ * @example
+ * phone.run(Created, { sessionID: "ses_2", title: "Untitled" })
+ * const onProgress = ({ events, total }: PushProgress) => console.log(events, total)
+ * await push(phone, { ...remote, onProgress }) // prints 1 1
+ */
 export interface PushProgress {
   /** Of how many aggregates something was accepted. */
   aggregates: number
@@ -42,7 +54,12 @@ export interface PushProgress {
   total: number
 }
 
-/** What a push has done. */
+/**
+ * What a push has done.
+ * @example
+ * const { events, refused }: PushResult = await push(phone, remote)
+ * refused // → []
+ */
 export interface PushResult extends Omit<PushProgress, "refused" | "total"> {
   /** The aggregates that the server refused, from some event on, while it took the others. */
   refused: { aggregateID: string; error: SyncError }[]
@@ -56,6 +73,10 @@ export interface PushResult extends Omit<PushProgress, "refused" | "total"> {
  * An aggregate that the server refuses is left there, and named in the result. Rejects with `ERR_INVALID_ARGUMENT`,
  * `ERR_CLOSED`, `ERR_ABORTED`; `ERR_UNAUTHORIZED`, `ERR_FORBIDDEN`, `ERR_PROTOCOL`, `ERR_NOT_FOUND`; with
  * `ERR_UNREACHABLE` where nobody answers, or eight attempts in a row have failed, and likewise with what a busy server says.
+ * @example
+ * phone.run(Created, { sessionID: "ses_2", title: "Untitled" })
+ * await push(phone, remote) // → { aggregates: 1, events: 1, applied: 1, duplicate: 0, refused: [] }
+ * store.sequence("ses_2") // → 0
  */
 export async function push<Tx>(store: Store<Tx>, options: PushOptions): Promise<PushResult> {
   const context = Store.contextOf(store)

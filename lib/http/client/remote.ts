@@ -4,7 +4,12 @@ import { SyncError, invalidArgument, show } from "../../errors"
 import { MAX_TIMER } from "./backoff"
 import { errorFrom } from "../status"
 
-/** Where a server is, and how long its answers are waited for. */
+/**
+ * Where a server is, and how long its answers are waited for.
+ * @example
+ * const wrong: RemoteOptions = { ...remote, token: "wrong", connectTimeout: 2_000 }
+ * await push(phone, wrong) // throws ERR_UNAUTHORIZED
+ */
 export interface RemoteOptions {
   /** `http:` or `https:`. The routes are below its path: `https://example.org/api` has `/api/sync/history`. */
   url: string | URL

@@ -9,7 +9,12 @@ import { positionOf, type Position } from "./positions"
 import { REMOTE_OPTIONS, Remote, checkAddress, protocolError, retryAfterOf, type Address } from "./remote"
 import type { RemoteOptions } from "./remote"
 
-/** What `transfer` takes. */
+/**
+ * What `transfer` takes.
+ * @example
+ * const options: TransferOptions = { ...remote, aggregateID: "ses_9", owner: "phone" }
+ * await transfer(phone, options) // throws ERR_NOT_FOUND
+ */
 export interface TransferOptions extends RemoteOptions {
   /** What is taken over. */
   aggregateID: string
@@ -19,8 +24,14 @@ export interface TransferOptions extends RemoteOptions {
   signal?: AbortSignal | undefined
 }
 
-/** What has been taken over. */
+/**
+ * What has been taken over.
+ * @example
+ * const taken: Transferred = await transfer(phone, { ...remote, aggregateID: "ses_1", owner: "phone" })
+ * taken.seq // → 1
+ */
 export interface Transferred {
+  /** Who took it. */
   owner: string
   /** The same here and on the server. */
   epoch: number
@@ -37,6 +48,9 @@ export interface Transferred {
  * `ERR_NOT_FOUND` for what the server does not know, `ERR_CONFLICT` where somebody else was faster, or where this store's epoch
  * is ahead of the server's; `ERR_REPLAY_DIVERGED` and what else a replay throws; `ERR_UNREACHABLE`, `ERR_PROTOCOL` (an older
  * server has no owners) and what the server answers; `ERR_INVALID_ARGUMENT`, `ERR_READONLY`, `ERR_CLOSED`.
+ * @example
+ * await transfer(phone, { ...remote, aggregateID: "ses_1", owner: "phone" }) // → { owner: "phone", epoch: 1, seq: 1 }
+ * phone.owner("ses_1") // → { owner: "phone", epoch: 1 }
  */
 export async function transfer<Tx>(store: Store<Tx>, options: TransferOptions): Promise<Transferred> {
   const context = Store.contextOf(store)

@@ -2,22 +2,52 @@ import { createHash, timingSafeEqual } from "node:crypto"
 import { checkOptions } from "../../argument"
 import { SyncError, invalidArgument, show } from "../../errors"
 
-/** What a request wants to do: to read the log, to add to it, or to change who owns an aggregate. */
+/**
+ * What a request wants to do: to read the log, to add to it, or to change who owns an aggregate.
+ * @example
+ * const readable: SyncAccess[] = ["read"]
+ * const routes = syncRoutes(store, { authorize: (_request, what) => readable.includes(what) })
+ */
 export type SyncAccess = "read" | "write" | "claim"
 
-/** What is decided about a request: true lets it in; false, as "unauthorized", answers 401, and "forbidden" 403. */
+/**
+ * What is decided about a request: true lets it in; false, as "unauthorized", answers 401, and "forbidden" 403.
+ * @example
+ * const decision: AuthorizeDecision = "forbidden"
+ * const { status } = await syncRoutes(store, { authorize: () => decision }).request("/sync/sequences")
+ * status // → 403
+ */
 export type AuthorizeDecision = boolean | "unauthorized" | "forbidden"
 
-/** Bearer tokens, each of which may do everything. */
+/**
+ * Bearer tokens, each of which may do everything.
+ * @example
+ * const authorize: AuthorizeTokens = { token: ["new", "old"] }
+ * const headers = { authorization: "Bearer old" }
+ * const { status } = await syncRoutes(store, { authorize }).request("/sync/sequences", { headers })
+ * status // → 200
+ */
 export interface AuthorizeTokens {
   /** One, or several, so that they can be changed one after the other. Visible ASCII without spaces. */
   readonly token: string | readonly string[]
 }
 
-/** Decides about a request by its method, address and headers. It must leave the request's body alone. */
+/**
+ * Decides about a request by its method, address and headers. It must leave the request's body alone.
+ * @example
+ * const authorize: AuthorizeFunction = ({ headers }, what) => what === "read" || headers.get("x-role") === "admin"
+ * const { status } = await syncRoutes(store, { authorize }).request("/sync/sequences")
+ * status // → 200
+ */
 export type AuthorizeFunction = (request: Request, what: SyncAccess) => AuthorizeDecision | Promise<AuthorizeDecision>
 
-/** Who may do what: `"none"` lets everybody do everything. */
+/**
+ * Who may do what: `"none"` lets everybody do everything.
+ * @example
+ * const authorize: Authorize = "none"
+ * const { status } = await syncRoutes(store, { authorize }).request("/sync/sequences")
+ * status // → 200
+ */
 export type Authorize = "none" | AuthorizeTokens | AuthorizeFunction
 
 /** Answers `ERR_UNAUTHORIZED` or `ERR_FORBIDDEN`, unless the request is let in. What it throws is the program's own failure. */

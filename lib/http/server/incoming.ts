@@ -1,7 +1,7 @@
 import type { Context } from "hono"
 import { checkInteger, checkOwner } from "../../argument"
 import { SyncError, invalidArgument, show, syncErrorOf, type ErrorCode } from "../../errors"
-import type { ReplayAsyncOptions, ReplayInput } from "../../replay"
+import type { ReplayAsyncOptions, ReplayInput } from "../../replayed"
 import type { Store } from "../../store"
 import { answerJson } from "./answer"
 import { formatOf, parseObject, readBody } from "./body"

@@ -14,7 +14,13 @@ import { openApi } from "./openapi"
 import { answerClaim, answerSequences, answerSteal } from "./ownership"
 import { Tail } from "./tail"
 
-/** What `syncRoutes` takes. */
+/**
+ * What `syncRoutes` takes.
+ * @example
+ * const options: SyncRoutesOptions = { authorize: { token: "secret" }, heartbeat: 5_000, maxBodyBytes: 1024 * 1024 }
+ * const { status } = await syncRoutes(store, options).request("/sync/sequences")
+ * status // → 401
+ */
 export interface SyncRoutesOptions {
   /**
    * Who may do what; there is no default. `"none"`: everybody everything. `{token}`: who sends one of these as
@@ -61,6 +67,10 @@ const OPTIONS = ["authorize", "maxBodyBytes", "heartbeat", "capacity", "unknown"
  * `host.route("/prefix", syncRoutes(…))` puts it into another app, of which it answers its own paths alone. Each request is
  * authorized before anything else is looked at. It answers no `OPTIONS`: for browsers of other origins put Hono's `cors` in
  * front. Wrong arguments, a store that does not record among them: `ERR_INVALID_ARGUMENT`.
+ * @example
+ * const routes = syncRoutes(store, { authorize: "none" })
+ * const answer = await routes.request("/sync/sequences")
+ * await answer.json()
  */
 export function syncRoutes<Tx>(store: Store<Tx>, options: SyncRoutesOptions): Hono {
   const context = Store.contextOf(store)
