@@ -42,4 +42,16 @@ const answer = {
   others: ["function", "function"],
 }
 
-module.exports = { answer, commonJS, esm }
+/** A program that also has drizzle, which is no dependency: it must find the one that its project installed. It prints `true`. */
+const drizzled = `
+import { getTableName } from "drizzle-orm"
+import { sqliteTable, text } from "drizzle-orm/sqlite-core"
+import { open } from "syncline"
+import { drizzle } from "syncline/drizzle"
+const note = sqliteTable("note", { id: text().primaryKey() })
+const store = open(":memory:", { migrate: (db) => db.exec("CREATE TABLE note (id TEXT PRIMARY KEY)") })
+console.log(drizzle(store.db).select().from(note).all().length === 0 && getTableName(note) === "note")
+store.close()
+`
+
+module.exports = { answer, commonJS, drizzled, esm }
