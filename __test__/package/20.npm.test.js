@@ -18,12 +18,16 @@ const packages = platforms.map((platform) => `syncline-${platform}`)
 describe("npm", () => {
   let registry
   let project
+  let asked
 
   before(async () => {
     registry = await startWithRelease()
+    const { npm } = registry.machine
     project = registry.machine.project("npm", { "program.cjs": commonJS, "program.mjs": esm })
     const started = performance.now()
-    project.npm("install", "--ignore-scripts", "syncline")
+    const { status, stderr } = project.try(npm("install", "--ignore-scripts", "--loglevel=http", "syncline"))
+    assert.equal(status, 0, stderr)
+    asked = [...stderr.matchAll(/^npm http (?:fetch|cache) .*?http:\/\/[^/]+\/(@[^/%]+(?:\/|%2f)[^/@ ]+|[^/@ ]+)/gim)]
     const seconds = ((performance.now() - started) / 1000).toFixed(1)
     console.log(`figures package: npm install syncline: ${installed(project)}, ${seconds} s`)
   })
@@ -37,6 +41,18 @@ describe("npm", () => {
       [],
     )
     assert.equal(project.has("node_modules/syncline/node_modules"), false)
+  })
+
+  test("asks the registry about nothing but what it may install", () => {
+    const names = new Set(asked.map(([, name]) => decodeURIComponent(name)))
+    const locked = Object.keys(project.json("package-lock.json").packages).map((key) =>
+      key.replace("node_modules/", ""),
+    )
+    assert.ok(names.has("syncline") && names.has("hono"))
+    assert.deepEqual(
+      [...names].filter((name) => !locked.includes(name)),
+      [],
+    )
   })
 
   test("the lockfile names every platform's package, so that it is good on all of them", () => {

@@ -2,22 +2,23 @@
 
 // Somebody's machine, on which nothing was ever installed: a home folder, and empty projects that commands run in.
 
-const { spawnSync } = require("node:child_process")
+const { execFileSync, spawnSync } = require("node:child_process")
 const fs = require("node:fs")
 const os = require("node:os")
 const path = require("node:path")
 const { keptBy } = require("./kept.js")
 
 class Machine {
-  /** `url`: the registry that its clients are set to. `npm`: gives a command line of npm. */
-  constructor(url, npm) {
-    this.url = url
+  /**
+   * `npm`: gives a command line of npm. `url`: the registry that its clients are set to; without it, npm is set as it is for
+   * the one who runs the tests, and shares his cache.
+   */
+  constructor(npm, url) {
     this.npm = npm
+    this.url = url
     this.folder = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "syncline-machine-")))
     this.home = path.join(this.folder, "home")
     fs.mkdirSync(this.home)
-    const { host } = new URL(url)
-    fs.writeFileSync(path.join(this.home, ".npmrc"), `registry=${url}\n//${host}/:_authToken=anybody\n`)
     this.env = {
       ...withoutSettings(process.env),
       HOME: this.home,
@@ -25,18 +26,30 @@ class Machine {
       // Rust is not installed in a home folder that is new.
       CARGO_HOME: process.env["CARGO_HOME"] ?? path.join(os.homedir(), ".cargo"),
       RUSTUP_HOME: process.env["RUSTUP_HOME"] ?? path.join(os.homedir(), ".rustup"),
-      npm_config_userconfig: path.join(this.home, ".npmrc"),
-      // Tarballs are found by their hash, from whichever registry they came.
-      npm_config_cache: keptBy("npm-cache"),
+      ...(url === undefined ? this.#asHere() : this.#setTo(url)),
       npm_config_audit: "false",
       npm_config_fund: "false",
       npm_config_update_notifier: "false",
     }
   }
 
+  #setTo(url) {
+    const settings = path.join(this.home, ".npmrc")
+    fs.writeFileSync(settings, `registry=${url}\n//${new URL(url).host}/:_authToken=anybody\n`)
+    // Tarballs are found by their hash, from whichever registry they came.
+    return { npm_config_userconfig: settings, npm_config_cache: keptBy("npm-cache") }
+  }
+
+  #asHere() {
+    return {
+      npm_config_userconfig: settingHere(this.npm, "userconfig"),
+      npm_config_cache: settingHere(this.npm, "cache"),
+    }
+  }
+
   /** Runs a command line to its end: `{status, stdout, stderr}`. */
   try([command, ...args], env = {}, cwd = this.home) {
-    const options = { cwd, env: { ...this.env, ...env }, encoding: "utf8", timeout: 240_000 }
+    const options = { cwd, env: { ...this.env, ...env }, encoding: "utf8", timeout: 280_000 }
     const { status, stdout, stderr, error } = spawnSync(command, args, options)
     if (error) throw error
     return { status, stdout, stderr }
@@ -99,10 +112,16 @@ class Project {
   }
 }
 
+/** What npm is set to outside of any project, for the one who runs the tests. */
+function settingHere(npm, name) {
+  const [command, ...args] = npm("config", "get", name)
+  return execFileSync(command, args, { cwd: os.tmpdir(), encoding: "utf8" }).trim()
+}
+
 /** What the one who runs the tests has set for his own clients must not reach these. */
 function withoutSettings(env) {
   const settings = /^(npm|yarn|pnpm|syncline|napi|xdg|git)_|^(node_path|node_test_context|init_cwd|ci)$/i
   return Object.fromEntries(Object.entries(env).filter(([name]) => !settings.test(name)))
 }
 
-module.exports = { Machine }
+module.exports = { Machine, settingHere }

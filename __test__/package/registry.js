@@ -10,14 +10,21 @@ const path = require("node:path")
 const readline = require("node:readline")
 const { installClients } = require("./clients.js")
 const { kept, root } = require("./kept.js")
-const { Machine } = require("./machine.js")
+const { Machine, settingHere } = require("./machine.js")
 
 const manifest = require("../../package.json")
 const built = fs.readdirSync(path.join(root, "native")).filter((name) => name.endsWith(".node"))
 
-/** All that staging reads. */
-const made = ["scripts/stage.mjs", "scripts/bounds.mjs", "__test__/package/registry.js"]
-const staged = [...manifest.files.filter((name) => !name.includes("*")), "native", "npm", "package.json", ...made]
+/** All that a release is made of. */
+const sources = [
+  "scripts/stage.mjs",
+  "scripts/bounds.mjs",
+  "__test__/package/registry.js",
+  "package.json",
+  "npm",
+  "native",
+  ...manifest.files.filter((pattern) => !pattern.includes("*")),
+]
 
 /** A folder with the addons of every target: the ones that are built here, and stand-ins that nobody here may install. */
 function artifacts(folder) {
@@ -32,7 +39,7 @@ function artifacts(folder) {
 
 /** The folder of a whole release, as scripts/stage.mjs makes it. */
 function release() {
-  return kept("release", staged, (making) => {
+  return kept("release", sources, (making) => {
     const found = fs.mkdtempSync(path.join(os.tmpdir(), "syncline-artifacts-"))
     stage("--all", "--artifacts", artifacts(found), "--out", making)
     fs.rmSync(found, { recursive: true })
@@ -59,7 +66,7 @@ async function startRegistry() {
 /** A registry to which a whole release has been published. */
 async function startWithRelease() {
   const folder = await release()
-  const published = await kept("published", staged, async (making) => {
+  const published = await kept("published", sources, async (making) => {
     const registry = await start(making)
     const { status, stdout, stderr } = publish(registry.machine, folder)
     await registry.stop({ keep: true })
@@ -73,9 +80,7 @@ async function startWithRelease() {
 async function start(storage) {
   const clients = await installClients()
   const { npm } = await import("../../scripts/process.mjs")
-  // Asked of npm, since it is whichever this machine is set to.
-  const [command, ...query] = npm("config", "get", "registry")
-  const upstream = execFileSync(command, query, { cwd: os.tmpdir(), encoding: "utf8" }).trim()
+  const upstream = settingHere(npm, "registry")
   const args = [path.join(__dirname, "registry-process.js"), clients, storage, upstream]
   const child = spawn(process.execPath, args, { stdio: ["pipe", "pipe", "inherit"] })
   const ended = once(child, "exit")
@@ -87,7 +92,7 @@ async function start(storage) {
       else console.log(line)
     })
   })
-  const machine = new Machine(`http://127.0.0.1:${port}/`, npm)
+  const machine = new Machine(npm, `http://127.0.0.1:${port}/`)
   return {
     machine,
     async stop({ keep = false } = {}) {
