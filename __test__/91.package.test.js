@@ -1,6 +1,7 @@
 "use strict"
 
 // The package as it would be published: what is in the tarball, and that a folder into which it was installed can use it.
+// __test__/package goes on from there: it publishes and installs with real clients.
 
 const assert = require("node:assert/strict")
 const { execFileSync } = require("node:child_process")
@@ -57,24 +58,24 @@ describe("the tarball", () => {
   let folder
   let files
   let size
+  const platformsBuilt = fs.readdirSync(path.join(root, "native")).filter((name) => name.endsWith(".node"))
 
   before(() => {
     folder = fs.mkdtempSync(path.join(os.tmpdir(), "syncline-package-"))
-    // The shell finds npm under each of its names; nothing here comes from outside.
-    const options = {
-      cwd: root,
-      encoding: "utf8",
-      shell: process.platform === "win32",
-    }
-    const args = ["pack", "--json", "--ignore-scripts", "--loglevel=silent", "--pack-destination", folder]
-    const [{ filename, files: packed, size: bytes }] = JSON.parse(execFileSync("npm", args, options))
-    files = packed.map((file) => file.path)
-    size = bytes
+    const staged = path.join(folder, "stage")
+    node(path.join(root, "scripts", "stage.mjs"), "--out", staged)
+    const packages = JSON.parse(fs.readFileSync(path.join(staged, "packages.json"), "utf8"))
+    const { tarball, packed } = packages.find(({ name }) => name === "syncline")
+    size = packed
     const target = path.join(folder, "node_modules", "syncline")
     fs.mkdirSync(target, { recursive: true })
-    execFileSync("tar", ["-xzf", path.join(folder, filename), "-C", target, "--strip-components=1"])
+    execFileSync("tar", ["-xzf", path.join(staged, tarball), "-C", target, "--strip-components=1"])
+    files = filesIn(target)
     for (const name of [...Object.keys(manifest.dependencies), "@types/node", "undici-types"]) installDependency(name)
-    installPlatformPackage()
+    // What npm would install beside the package on this platform.
+    for (const { name } of packages.filter(({ addon }) => addon !== undefined)) {
+      fs.renameSync(path.join(staged, name), path.join(folder, "node_modules", name))
+    }
   })
 
   after(() => fs.rmSync(folder, { recursive: true, force: true }))
@@ -83,14 +84,10 @@ describe("the tarball", () => {
     fs.cpSync(path.join(root, "node_modules", name), path.join(folder, "node_modules", name), { recursive: true })
   }
 
-  /** What npm would install beside the package on this platform. */
-  function installPlatformPackage() {
-    for (const binary of fs.readdirSync(path.join(root, "native")).filter((name) => name.endsWith(".node"))) {
-      const platform = binary.split(".")[1]
-      const target = path.join(folder, "node_modules", `syncline-${platform}`)
-      fs.cpSync(path.join(root, "npm", platform), target, { recursive: true })
-      fs.copyFileSync(path.join(root, "native", binary), path.join(target, binary))
-    }
+  function filesIn(target) {
+    const entries = fs.readdirSync(target, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+    const paths = entries.map((entry) => path.relative(target, path.join(entry.parentPath ?? entry.path, entry.name)))
+    return paths.map((file) => file.replaceAll("\\", "/"))
   }
 
   function write(name, text) {
@@ -116,13 +113,24 @@ describe("the tarball", () => {
     }
   })
 
-  test("holds nothing but the build, the loader and the documents, in less than 300 kB", () => {
+  test("holds nothing but the build, the loader and the documents, within its bound", async () => {
+    const { ROOT_TARBALL } = await import("../scripts/bounds.mjs")
     const allowed = /^(dist\/.*|native\/index\.(js|d\.ts)|package\.json|docs\/.*|[A-Z]+(\.md)?)$/
     assert.deepEqual(
       files.filter((file) => !allowed.test(file)),
       [],
     )
-    assert.ok(size < 300_000, `${size} bytes`)
+    assert.ok(size < ROOT_TARBALL, `${size} bytes`)
+  })
+
+  test("has nothing in its manifest that only a clone needs", () => {
+    const installed = JSON.parse(fs.readFileSync(path.join(folder, "node_modules", "syncline", "package.json"), "utf8"))
+    const { scripts, devDependencies, napi } = installed
+    assert.deepEqual(
+      { scripts, devDependencies, napi },
+      { scripts: undefined, devDependencies: undefined, napi: undefined },
+    )
+    assert.deepEqual(Object.keys(installed.optionalDependencies).length, platformsBuilt.length)
   })
 
   test("needs no script while it is installed, neither it nor a platform's package", () => {

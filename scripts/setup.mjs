@@ -8,14 +8,20 @@ import { npm, root, run, tool } from "./process.mjs"
 export async function setUp() {
   checkNode()
   if (!dependenciesAreCurrent()) await step("Installing dependencies", npm(...installCommand()))
+  await build()
+  for (const folder of examples()) {
+    if (!exampleIsCurrent(folder)) await step(`Compiling ${folder}`, tool("typescript", "-p", folder))
+  }
+}
+
+/** Builds the addon and the JavaScript, each where it is missing or stale. The dependencies must be there. */
+export async function build() {
+  checkDependencies()
   if (!addonIsCurrent()) {
     await checkRust()
     await step("Building the native addon (a few minutes the first time)", npm("run", "--silent", "build:native"))
   }
   if (!javaScriptIsCurrent()) await step("Compiling TypeScript", [process.execPath, "scripts/build-ts.mjs"])
-  for (const folder of examples()) {
-    if (!exampleIsCurrent(folder)) await step(`Compiling ${folder}`, tool("typescript", "-p", folder))
-  }
 }
 
 async function step(title, command) {
@@ -31,9 +37,19 @@ function checkNode() {
   throw new Error(`Syncline needs Node 20.3 or later; this is ${process.version}.`)
 }
 
+function checkDependencies() {
+  const missing = ["@napi-rs/cli", "typescript"].filter((name) => !existsSync(join(root, "node_modules", name)))
+  if (missing.length === 0) return
+  throw new Error(`${missing.join(" and ")} are missing, which build Syncline: run \`npm install --include=dev\`.`)
+}
+
 async function checkRust() {
   const { ok } = await run(["cargo", "--version"])
-  if (!ok) throw new Error("The native addon is built with Rust, and cargo was not found: see https://rustup.rs")
+  if (ok) return
+  throw new Error(
+    "Building Syncline from its sources takes Rust, and cargo was not found: install it as https://rustup.rs says, or install\n" +
+      "the published package, which is built already: npm install syncline",
+  )
 }
 
 // npm keeps a second lockfile of what it really installed. Comparing contents survives clones and branch switches, where
@@ -53,9 +69,10 @@ function dependenciesAreCurrent() {
 }
 
 // Not npm ci: it refuses a lockfile that lacks the optional packages of some other platform, which a registry that does not
-// mirror those leaves out. An install that saves nothing takes the same locked versions and checks the same hashes.
+// mirror those leaves out. An install that saves nothing takes the same locked versions and checks the same hashes. Its
+// scripts are left out, since they would build what is built here.
 function installCommand() {
-  const quiet = ["--no-audit", "--no-fund", "--loglevel=error"]
+  const quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
   return lockfileMatchesManifest() ? ["install", "--no-save", ...quiet] : ["install", ...quiet]
 }
 
