@@ -44,8 +44,12 @@ async function stage() {
 async function stagePlatforms(targets) {
   const workspace = join(out, "workspace")
   const platforms = targets.map(platformOf)
-  for (const platform of platforms)
+  for (const platform of platforms) {
     cpSync(join(root, "npm", platform), join(workspace, "npm", platform), { recursive: true })
+    // Where the binary is, the licences of what is in it have to be.
+    for (const file of ["LICENSE", "THIRD_PARTY_LICENSES"])
+      cpSync(join(root, file), join(workspace, "npm", platform, file))
+  }
   // The cli refuses a manifest that names a target whose addon is missing.
   writeJSON(join(workspace, "package.json"), { ...manifest, napi: { ...manifest.napi, targets } })
   const cli = (command, ...args) =>
