@@ -242,11 +242,13 @@ describe("files", () => {
     assert.deepEqual(vague, [])
   })
 
-  test("of the suite are numbered along the path, and each number is used once", () => {
-    const suites = filesIn("__test__", /^__test__\/[^/]+\.test\.js$/).map((file) => basename(file))
-    for (const name of suites) assert.match(name, /^\d\d\d?\.[a-z-]+\.test\.js$/)
-    const numbers = suites.map((name) => name.split(".")[0])
-    assert.deepEqual(numbers, [...new Set(numbers)])
+  test("of a suite are numbered along the path, and each number is used once", () => {
+    for (const folder of ["__test__", "__test__/package"]) {
+      const suites = readdirSync(join(root, folder)).filter((name) => name.endsWith(".test.js"))
+      for (const name of suites) assert.match(name, /^\d\d\d?\.[a-z-]+\.test\.js$/)
+      const numbers = suites.map((name) => name.split(".")[0])
+      assert.deepEqual(numbers, [...new Set(numbers)])
+    }
   })
 
   test("of npm/ are the targets of package.json", () => {

@@ -58,12 +58,14 @@ describe("staging a release", () => {
     for (const name of names) assert.equal(readJSON(folder, name, "package.json").scripts, undefined, name)
   })
 
-  test("each platform's package holds its addon and no other, and installs there alone", () => {
+  test("each platform's package holds its addon, no other, and the licences of what is in it, and installs there alone", () => {
     for (const platform of platforms) {
       const name = `syncline-${platform}`
       const { os, cpu, libc, main } = readJSON(folder, name, "package.json")
       assert.deepEqual(fs.readdirSync(path.join(folder, name)).toSorted(), [
+        "LICENSE",
         "README.md",
+        "THIRD_PARTY_LICENSES",
         "package.json",
         `syncline.${platform}.node`,
       ])

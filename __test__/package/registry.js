@@ -23,6 +23,7 @@ const sources = [
   "package.json",
   "npm",
   "native",
+  "THIRD_PARTY_LICENSES",
   ...manifest.files.filter((pattern) => !pattern.includes("*")),
 ]
 
