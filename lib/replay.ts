@@ -1,4 +1,5 @@
 import { types } from "node:util"
+import { assertNesting } from "./accept"
 import { checkAggregateID, checkBoolean, checkChoice, checkInteger, checkOptions } from "./argument"
 import { checkOwner, checkSignal } from "./argument"
 import type { AsyncOptions, WriteContext } from "./context"
@@ -390,6 +391,8 @@ function upcastText(input: unknown, subject: Subject): string {
     throw invalidData(subject, "its upcast returned what JSON cannot carry", { cause: error })
   }
   if (text === undefined) throw invalidData(subject, "its upcast returned what has no JSON text")
+  // No runtime's stack decides: some write JSON of any depth.
+  assertNesting(text, subject, "what its upcast returned")
   return text
 }
 
