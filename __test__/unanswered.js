@@ -16,7 +16,7 @@ function unanswered(open) {
         const gone = http.createServer()
         await once(gone.listen(0, "127.0.0.1"), "listening")
         const { port } = gone.address()
-        await once(gone.close(), "close")
+        await new Promise((resolve) => gone.close(resolve))
         let waits
         const first = new Promise((resolve) => (waits = resolve))
         const onStatus = (status, { error }) => status === "waiting" && waits(error)
