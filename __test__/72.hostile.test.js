@@ -162,7 +162,7 @@ describe(`${LEVELS.toLocaleString("en-US")} levels of nesting`, () => {
     refused(() => store.replay(written("a", 0, { metadata: data })), invalidEvent())
     refused(() => store.replay({ kind: "event", event: written("a", 0, { data }) }), invalidEvent())
     refused(() => store.runAll([[Written, data]]), coded("ERR_INVALID_DATA"))
-    refused(() => store.remove("kept", { event: [Written, data] }), coded("ERR_INVALID_DATA"))
+    refused(() => store.remove("kept", { event: [Written, { ...data, noteID: "kept" }] }), coded("ERR_INVALID_DATA"))
   })
 })
 

@@ -10,7 +10,7 @@ const { follow } = require("syncline/http")
 function unanswered(open) {
   return {
     ERR_UNREACHABLE: [
-      { cause: (cause) => cause instanceof Error, message: /GET http:.*sync-events: .*ECONN/ },
+      { cause: (cause) => cause instanceof Error, message: /GET http:.*sync-events: .*(ECONN|refused)/ },
       async () => {
         // Nobody has been given this port since.
         const gone = http.createServer()
