@@ -1,9 +1,7 @@
 "use strict"
 
 const assert = require("node:assert/strict")
-const { describe, test } = require("node:test")
-const arktype = require("arktype")
-const { Schema } = require("effect")
+const { before, describe, test } = require("node:test")
 const v = require("valibot")
 const { z } = require("zod")
 const { createRegistry, define, open, project, sql } = require("syncline")
@@ -166,6 +164,13 @@ describe("rules 2 and 3: names", () => {
 })
 
 describe("define: the rest of its options", () => {
+  let arktype, Schema
+  // They are ES modules, which the oldest Node cannot require.
+  before(async () => {
+    arktype = await import("arktype")
+    Schema = (await import("effect")).Schema
+  })
+
   test("the aggregate must be a string field of the schema's input, where the library can tell", () => {
     const refuse = (aggregate, schema) =>
       assert.throws(

@@ -202,7 +202,8 @@ async function answerTo(url, { method, path, query, body, type, encoding, isEnco
   const contentType = response.headers.get("content-type")
   const isEndless = contentType === "text/event-stream"
   const answered = isEndless ? new Uint8Array() : new Uint8Array(await response.arrayBuffer())
-  const isPacked = response.headers.get("content-encoding") === "zstd" && answered.length > 0
+  // `fetch` of a newer Node, and of Bun, has decoded it by itself.
+  const isPacked = response.headers.get("content-encoding") === "zstd" && answered[0] === 0x28 && answered[1] === 0xb5
   const text = Buffer.from(isPacked ? fzstd.decompress(answered) : answered).toString()
   leaving.abort()
   const json = contentType === "application/json" && text !== "" ? JSON.parse(text) : undefined

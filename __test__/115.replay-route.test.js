@@ -9,7 +9,7 @@ const { describe, test } = require("node:test")
 const { SyncError } = require("syncline")
 const { promisify } = require("node:util")
 const zlib = require("node:zlib")
-const { assertError, served } = require("./serving")
+const { assertError, rawHistory, served } = require("./serving")
 const { history, serialized } = require("./stores")
 
 const gzip = promisify(zlib.gzip)
@@ -63,11 +63,10 @@ describe("POST /sync/replay", () => {
     // What this server compresses another one reads.
     const other = await served()
     const headers = { accept: type, "accept-encoding": "zstd" }
-    const answer = await fetch(`${url}/sync/history`, { method: "POST", headers })
-    const zstd = Buffer.from(await answer.arrayBuffer())
-    assert.equal(answer.headers.get("content-encoding"), "zstd")
+    const answer = await rawHistory(url, headers)
+    assert.equal(answer.headers["content-encoding"], "zstd")
     const copied = await other.call("POST", "/sync/replay", {
-      body: zstd,
+      body: answer.bytes,
       type,
       headers: { "content-encoding": "zstd" },
     })

@@ -8,7 +8,7 @@ const http = require("node:http")
 const { describe, test } = require("node:test")
 const zlib = require("node:zlib")
 const fzstd = require("fzstd")
-const { itemsOf, served, shortened } = require("./serving")
+const { itemsOf, rawHistory, served, shortened } = require("./serving")
 const { history, openNotes } = require("./stores")
 const { counted } = require("./streaming")
 
@@ -16,14 +16,6 @@ const NDJSON = "application/x-ndjson"
 
 describe("the answer", () => {
   /** As it was sent. */
-  async function raw(url, headers) {
-    const request = http.request(`${url}/sync/history`, { method: "POST", headers }).end()
-    const [response] = await once(request, "response")
-    const chunks = []
-    for await (const chunk of response) chunks.push(chunk)
-    return { status: response.statusCode, headers: response.headers, bytes: Buffer.concat(chunks) }
-  }
-
   const DECODE = {
     zstd: (bytes) => Buffer.from(fzstd.decompress(bytes)),
     gzip: zlib.gunzipSync,
@@ -33,7 +25,7 @@ describe("the answer", () => {
   test("is compressed as the client likes, zstd where it does not mind", async () => {
     const { url, store } = await served()
     store.replayAll(history("a", 500))
-    const plain = (await raw(url, { accept: NDJSON })).bytes
+    const plain = (await rawHistory(url, { accept: NDJSON })).bytes
     for (const [accepted, expected] of [
       [undefined, undefined],
       ["", undefined],
@@ -50,7 +42,7 @@ describe("the answer", () => {
       ["*;q=0", undefined],
       ["GZIP", "gzip"],
     ]) {
-      const { headers, bytes } = await raw(url, {
+      const { headers, bytes } = await rawHistory(url, {
         accept: NDJSON,
         ...(accepted !== undefined && { "accept-encoding": accepted }),
       })
@@ -59,7 +51,7 @@ describe("the answer", () => {
       if (expected !== undefined) assert.ok(bytes.length < plain.length / 4)
       assert.match(headers.vary, /accept-encoding/i)
     }
-    const array = await raw(url, { "accept-encoding": "zstd" })
+    const array = await rawHistory(url, { "accept-encoding": "zstd" })
     assert.equal(JSON.parse(DECODE.zstd(array.bytes)).length, 500)
   })
 
@@ -75,7 +67,7 @@ describe("the answer", () => {
       ["text/html", "application/json"],
       [undefined, "application/json"],
     ]) {
-      const { headers } = await raw(url, accept === undefined ? {} : { accept })
+      const { headers } = await rawHistory(url, accept === undefined ? {} : { accept })
       assert.equal(headers["content-type"], expected, accept)
     }
   })
@@ -134,7 +126,7 @@ describe("the answer", () => {
       const { url, store, errors } = await served()
       store.replayAll([...history("a", 3), ...history("b", 3), ...history("c", 1)])
       store.db.exec("DELETE FROM event WHERE seq = 1 AND aggregate = 2")
-      const { status, headers, bytes } = await raw(url, { accept: NDJSON, "accept-encoding": encoding })
+      const { status, headers, bytes } = await rawHistory(url, { accept: NDJSON, "accept-encoding": encoding })
       assert.equal(status, 200)
       const items = itemsOf(DECODE[headers["content-encoding"]](bytes).toString())
       const unreadable = items.find(({ kind }) => kind === "unreadable")
@@ -143,7 +135,7 @@ describe("the answer", () => {
       const others = items.filter((item) => item !== unreadable && (item.aggregateID ?? item.event.aggregateID) !== "b")
       assert.deepEqual(shortened(others), ["a0", "a1", "a2", "synced a 2", "c0", "synced c 0"])
       assert.ok(!items.some(({ kind, aggregateID }) => kind === "synced" && aggregateID === "b"))
-      const array = await raw(url, {})
+      const array = await rawHistory(url, {})
       assert.equal(array.headers["sync-incomplete"], '["b"]')
       assert.deepEqual(
         JSON.parse(array.bytes).map(({ aggregate_id: id, seq }) => `${id}${seq}`),

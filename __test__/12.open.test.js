@@ -155,7 +155,9 @@ describe("open: connect, close, dispose", () => {
 
   test("close is idempotent, through store, db and Symbol.dispose; the last one removes the WAL", () => {
     const given = notes()
-    for (const close of [(store) => store.close(), (store) => store.db.close(), (store) => store[Symbol.dispose]()]) {
+    // Node has the symbol from 20.5 on.
+    const dispose = Symbol.dispose ?? Symbol.for("Symbol.dispose")
+    for (const close of [(store) => store.close(), (store) => store.db.close(), (store) => store[dispose]()]) {
       const store = openNotes(given)
       store.run(given.Written, { noteID: "a" })
       assert.equal(existsSync(`${file()}-wal`), true)

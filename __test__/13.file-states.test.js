@@ -30,9 +30,9 @@ const notes = JSON.stringify(join(__dirname, "notes.js"))
 const ATTEMPT = `
   const { openNotes } = require(${notes})
   try {
-    const { store, Written } = openNotes(process.argv[1], JSON.parse(process.argv[2]))
+    const { store, Written } = openNotes(process.argv.at(-2), JSON.parse(process.argv.at(-1)))
     store.sequence("a")
-    if (process.argv[2] === "{}") store.run(Written, { noteID: "a" })
+    if (process.argv.at(-1) === "{}") store.run(Written, { noteID: "a" })
     console.log("ran")
   } catch (error) { console.log(error.code, error.sqliteCode, error.message) }
 `
@@ -123,7 +123,7 @@ describe("whose the files are", { skip: windows }, () => {
     renameSync(`${path}.away`, path)
     // Whoever leaves WAL mode needs the file for himself.
     const program = `
-      const { store } = require(${notes}).openNotes(process.argv[1], { busyTimeout: 20, migrate: undefined })
+      const { store } = require(${notes}).openNotes(process.argv.at(-1), { busyTimeout: 20, migrate: undefined })
       try { console.log(store.db.pragma("journal_mode = DELETE", { simple: true })) } catch (error) { console.log(error.code) }
     `
     const { stdout, stderr } = spawnSync(process.execPath, ["-e", program, path], { encoding: "utf8" })
@@ -207,7 +207,7 @@ describe("what cannot be opened says why, and what to do", () => {
       const stores = []
       let failed
       while (failed === undefined && stores.length < 200) {
-        try { stores.push(openNotes(process.argv[1] + stores.length)) } catch (error) { failed = error }
+        try { stores.push(openNotes(process.argv.at(-1) + stores.length)) } catch (error) { failed = error }
       }
       for (const { store } of stores.splice(0, 5)) store.close()
       const counts = stores.map(({ store, Written }) => store.run(Written, { noteID: "a" }).seq)

@@ -283,7 +283,7 @@ describe("issue 5: resources", { concurrency: 4 }, () => {
       const before = await settled()
       const program = ${JSON.stringify(PRELUDE)} + "; (async () => { const path = folder + '/w.db';" + ${JSON.stringify(everything)} + "})()"
       for (let n = 0; n < 4; n++) {
-        const worker = new Worker(program.replace("process.argv[1], ", JSON.stringify(folder) + ", "), { eval: true })
+        const worker = new Worker(program.replace("process.argv.at(-2), ", JSON.stringify(folder) + ", "), { eval: true })
         const ended = new Promise((resume, reject) => worker.on("error", reject).on("exit", resume))
         if (n % 2) setTimeout(() => worker.terminate(), 30 * n)
         // One that is to be terminated may have ended before.

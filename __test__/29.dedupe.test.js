@@ -295,7 +295,7 @@ describe("what others wrote in between is seen", () => {
       const registry = createRegistry()
       const schema = z.looseObject({ sessionID: z.string() })
       const Updated = define({ type: "part.updated", version: 1, aggregate: "sessionID", schema, projector: "none", registry })
-      const store = open(process.argv[1], { registry })
+      const store = open(process.argv.at(-1), { registry })
       for (let n = 0; n < 300; n++) store.run(Updated, { sessionID: "s", part: { id: "a", n: n % 3 } })
       store.close()
     `

@@ -5,7 +5,7 @@ const { readFileSync } = require("node:fs")
 const { join } = require("node:path")
 const { afterEach, describe, test } = require("node:test")
 const { z } = require("zod")
-const { createRegistry, define } = require("syncline")
+const { createRegistry, define, open, project, sql } = require("syncline")
 const { coded, openNotes, temporaryFolder, written } = require("./notes")
 
 const root = join(__dirname, "..")
@@ -153,6 +153,26 @@ describe("the size of an event", () => {
       }
       assert.equal(store.sequence("a"), 1)
       assert.deepEqual(store.get("a", 1).data, deep(1000))
+    }
+  })
+
+  test("what an upcast returns nests at most 1,000 levels", () => {
+    const schema = { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } }
+    for (const [levels, projector] of [1000, 1001].flatMap((levels) => [
+      [levels, sql`INSERT INTO seen VALUES (:data)`],
+      [levels, (tx, data) => tx.prepare("INSERT INTO seen VALUES (?)").run(JSON.stringify(data))],
+    ])) {
+      const registry = createRegistry()
+      const upcast = { 1: ({ noteID }) => ({ noteID, body: nested(levels - 1) }) }
+      const shape = { type: "note.written", aggregate: "noteID", schema, registry }
+      define({ ...shape, version: 1 })
+      const projectors = [project(define({ ...shape, version: 2, upcast }), projector)]
+      const upcasting = open(":memory:", { registry, projectors, migrate: (db) => db.exec("CREATE TABLE seen (data)") })
+      const replayed = () => upcasting.replay(written("a", 0))
+      if (levels === 1000) assert.equal(replayed().applied, 1)
+      else assert.throws(replayed, coded("ERR_INVALID_DATA", { index: 0, aggregateID: "a", message: /1000 levels/ }))
+      assert.equal(upcasting.db.prepare("SELECT count(*) FROM seen").pluck().get(), levels === 1000 ? 1 : 0)
+      upcasting.close()
     }
   })
 })

@@ -18,7 +18,7 @@ const PRELUDE = `
   const assert = require("node:assert/strict")
   const { readdirSync } = require("node:fs")
   const { noteLog, openNotes } = require(${JSON.stringify(join(__dirname, "notes.js"))})
-  const path = process.argv[1]
+  const path = process.argv.at(-1)
   async function collectUntil(isTrue, what) {
     for (let round = 0; round < 100; round++) {
       gc()

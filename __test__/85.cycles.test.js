@@ -18,7 +18,7 @@ const PRELUDE = `
   const assert = require("node:assert/strict")
   const { readdirSync } = require("node:fs")
   const { openPlain } = require(${JSON.stringify(join(__dirname, "stream-thread.js"))})
-  const [path, count] = [process.argv[1], Number(process.argv[2])]
+  const [path, count] = [process.argv.at(-2), Number(process.argv.at(-1))]
   const counted = (folder) => (process.platform === "linux" ? readdirSync(folder).length : 0)
   const there = () => ({
     files: counted("/proc/self/fd"),

@@ -18,7 +18,7 @@ const PRELUDE = `
   const assert = require("node:assert/strict")
   const { readFileSync, readdirSync } = require("node:fs")
   const { createRegistry, define, open, project } = require("syncline")
-  const [folder, count] = [process.argv[1], Number(process.argv[2])]
+  const [folder, count] = [process.argv.at(-2), Number(process.argv.at(-1))]
   const schema = { "~standard": { version: 1, vendor: "test", validate: (value) => ({ value }) } }
   function openStore(path, options = {}) {
     const registry = createRegistry()

@@ -110,6 +110,15 @@ async function following(url, query = "", headers = {}) {
   }
 }
 
+/** A history as it comes over the wire: `fetch` of a newer Node, and of Bun, decodes zstd by itself. */
+async function rawHistory(url, headers) {
+  const request = http.request(`${url}/sync/history`, { method: "POST", headers }).end()
+  const [response] = await once(request, "response")
+  const chunks = []
+  for await (const chunk of response) chunks.push(chunk)
+  return { status: response.statusCode, headers: response.headers, bytes: Buffer.concat(chunks) }
+}
+
 /** An answer that is an error: its status, its code and fields, and nothing that belongs to the server alone. */
 function assertError({ status, json, headers }, expectedStatus, code, fields = {}) {
   assert.equal(status, expectedStatus, JSON.stringify(json))
@@ -120,4 +129,4 @@ function assertError({ status, json, headers }, expectedStatus, code, fields = {
   for (const hidden of ["stack", "cause", "name"]) assert.equal(json[hidden], undefined)
 }
 
-module.exports = { assertError, calling, following, itemsOf, listening, served, shortened }
+module.exports = { assertError, calling, following, itemsOf, listening, rawHistory, served, shortened }

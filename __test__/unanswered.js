@@ -10,13 +10,13 @@ const { follow } = require("syncline/http")
 function unanswered(open) {
   return {
     ERR_UNREACHABLE: [
-      { cause: (cause) => cause instanceof Error, message: /GET http:.*sync-events: .*ECONN/ },
+      { cause: (cause) => cause instanceof Error, message: /GET http:.*sync-events: .*(ECONN|refused)/ },
       async () => {
         // Nobody has been given this port since.
         const gone = http.createServer()
         await once(gone.listen(0, "127.0.0.1"), "listening")
         const { port } = gone.address()
-        await once(gone.close(), "close")
+        await new Promise((resolve) => gone.close(resolve))
         let waits
         const first = new Promise((resolve) => (waits = resolve))
         const onStatus = (status, { error }) => status === "waiting" && waits(error)

@@ -3,7 +3,7 @@ import type { WriteContext } from "./context"
 import type { EitherDefinition } from "./define"
 import { SyncError, show } from "./errors"
 import { nestsDeeperThan } from "./payload"
-import { assertCarried, invalidData, validated } from "./schema"
+import { assertCarried, invalidData, validated, type Subject } from "./schema"
 
 /** A caller's data that has passed every check that needs no lock. */
 export interface Accepted {
@@ -31,10 +31,10 @@ export function accept(
 }
 
 /** What Rust checks of an event that is recorded. */
-export function assertNesting(text: string, { name }: EitherDefinition, aggregateID: string): void {
+export function assertNesting(text: string, subject: Subject, what = "data"): void {
   // Most texts are too short to nest that deep: each level takes a character at its beginning and one at its end.
   if (text.length <= 2 * MAX_NESTING || !nestsDeeperThan(MAX_NESTING, text)) return
-  throw invalidData({ type: name, aggregateID }, `data nests deeper than ${MAX_NESTING} levels`)
+  throw invalidData(subject, `${what} nests deeper than ${MAX_NESTING} levels`)
 }
 
 function stringified(data: unknown, { name, aggregate }: EitherDefinition): string {

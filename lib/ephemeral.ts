@@ -10,7 +10,7 @@ export function publish(context: WriteContext, definition: EphemeralDefinition, 
   transactions.assertUsable("publish")
   projections.assertPublishable(definition)
   const { aggregateID, text } = accept(context, definition, data)
-  assertNesting(text, definition, aggregateID)
+  assertNesting(text, { type: definition.name, aggregateID })
   const [id, created, after, position, index] = native.stamp(handle, aggregateID)
   const { type, version } = definition
   const event = lazyEphemeral(id, type, version, aggregateID, after, created, text)

@@ -216,7 +216,10 @@ export class SyncError extends Error implements ErrorFields {
     const { cause, ...others } = fields
     super(message, "cause" in fields ? { cause } : undefined)
     this.code = code
-    Object.assign(this, others)
+    // Not assigned: under Bun an error has a hidden `line` of its own, which would stay hidden.
+    for (const [name, value] of Object.entries(others)) {
+      Object.defineProperty(this, name, { value, enumerable: true, configurable: true, writable: true })
+    }
   }
 
   static {

@@ -1,4 +1,5 @@
 import { types } from "node:util"
+import { assertNesting } from "./accept"
 import { checkAggregateID, checkBoolean, checkChoice, checkInteger, checkOptions } from "./argument"
 import { checkOwner, checkSignal } from "./argument"
 import type { WriteContext } from "./context"
@@ -328,6 +329,8 @@ function upcastText(input: unknown, subject: Subject): string {
     throw invalidData(subject, "its upcast returned what JSON cannot carry", { cause: error })
   }
   if (text === undefined) throw invalidData(subject, "its upcast returned what has no JSON text")
+  // No runtime's stack decides: some write JSON of any depth.
+  assertNesting(text, subject, "what its upcast returned")
   return text
 }
 

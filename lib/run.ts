@@ -6,6 +6,7 @@ import { SyncError, invalidArgument, show } from "./errors"
 import { PROJECTOR, RUN, native, type Recorded, type Repeated } from "./native"
 import { apart, inspectable, lazyEvent, type Event, type Metadata } from "./payload"
 import { applyProjector, holdSkipped, type Target } from "./project"
+import { invalidData } from "./schema"
 import { UNRECORDED, type PendingEvent } from "./transaction"
 
 /**
@@ -57,7 +58,7 @@ export class Runner {
   run(definition: AnyDefinition, data: unknown, options?: RunOptions): Event {
     this.context.transactions.assertUsable("run")
     const prepared = this.prepare(definition, data)
-    return this.#recordAlone(prepared, this.#envelope("run", options, RUN_OPTIONS))
+    return this.#recordAlone(prepared, this.#envelope("run", options, RUN_OPTIONS, prepared))
   }
 
   runAll(events: readonly (readonly [AnyDefinition, unknown])[], options?: RunOptions): Event[] {
@@ -70,7 +71,7 @@ export class Runner {
   async runAsync(definition: AnyDefinition, data: unknown, options?: RunAsyncOptions): Promise<Event> {
     this.context.transactions.assertMayWait("runAsync")
     const prepared = this.prepare(definition, data)
-    const envelope = this.#envelope("runAsync", options, RUN_ASYNC_OPTIONS)
+    const envelope = this.#envelope("runAsync", options, RUN_ASYNC_OPTIONS, prepared)
     return this.context.queue.enqueue(() => this.#record(prepared, envelope), checkSignal(options?.signal))
   }
 
@@ -124,14 +125,19 @@ export class Runner {
       throw invalidArgument(`${call} needs an array of [definition, data] pairs`)
     }
     const prepared = pairs.map(([definition, data]) => this.prepare(definition, data))
-    const envelope = this.#envelope(call, options, names)
+    const envelope = this.#envelope(call, options, names, prepared[0])
     if (envelope.expectedSeq !== ANY_SEQ && new Set(prepared.map((event) => event.aggregateID)).size > 1) {
       throw invalidArgument(`${call}: expectedSeq is for events of one aggregate`)
     }
     return { prepared, envelope }
   }
 
-  #envelope(call: string, options: RunAsyncOptions | undefined, names: readonly string[]): Envelope {
+  #envelope(
+    call: string,
+    options: RunAsyncOptions | undefined,
+    names: readonly string[],
+    first: Prepared | undefined,
+  ): Envelope {
     if (options === undefined) return UNASKED
     const { publish, expectedSeq, created, metadata } = checkOptions(call, options, names)
     if (expectedSeq !== undefined) this.assertRecording("expectedSeq")
@@ -139,7 +145,7 @@ export class Runner {
       publish: checkBoolean("publish", publish, true),
       expectedSeq: expectedSeq === undefined ? ANY_SEQ : checkInteger("expectedSeq", expectedSeq, -1),
       created: created === undefined ? null : checkInteger("created", created, Number.MIN_SAFE_INTEGER),
-      metadata: metadata === undefined ? null : stringifiedMetadata(metadata),
+      metadata: metadata === undefined ? null : stringifiedMetadata(metadata, first),
     }
   }
 
@@ -211,7 +217,7 @@ function pendingEvent(event: Event, text: string, { publish }: Envelope, [seq, ,
   return { event: apart(event), text, position: seq < 0 ? UNRECORDED : position, recorded: seq >= 0, publish }
 }
 
-function stringifiedMetadata(metadata: unknown): string {
+function stringifiedMetadata(metadata: unknown, first: Prepared | undefined): string {
   if (typeof metadata !== "object" || metadata === null) {
     throw invalidArgument(`metadata must be a JSON object, not ${show(metadata)}`)
   }
@@ -219,8 +225,15 @@ function stringifiedMetadata(metadata: unknown): string {
   try {
     text = JSON.stringify(metadata) as string | undefined
   } catch (error) {
+    if (error instanceof RangeError && first !== undefined) throw tooDeep(first, error)
     throw invalidArgument("metadata must be a JSON object: it has no JSON text", error)
   }
   if (!text?.startsWith("{")) throw invalidArgument(`metadata must be a JSON object, not ${show(metadata)}`)
   return text
+}
+
+/** Rust counts the levels of what could be written; where the runtime's stack ends before, it is the same fault. */
+function tooDeep({ target, aggregateID }: Prepared, cause: RangeError): SyncError {
+  const subject = { type: target.definition.name, aggregateID }
+  return invalidData(subject, "metadata nests too deep to be written as JSON", { cause })
 }

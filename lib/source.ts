@@ -72,7 +72,9 @@ async function* unpacked(chunks: Chunks, encoding: Encoding): AsyncGenerator<Uin
 
 async function* chunksOf(file: FileHandle, path: string): AsyncGenerator<Uint8Array, void> {
   for (;;) {
-    const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(READ_BYTES)).catch((cause: Error) => {
+    // The length is said: without it, Node 20.3 reads nothing.
+    const room = Buffer.allocUnsafe(READ_BYTES)
+    const { bytesRead, buffer } = await file.read(room, 0, READ_BYTES).catch((cause: Error) => {
       const message = `"${path}" cannot be read on: ${cause.message}`
       throw new SyncError("ERR_SQLITE", message, { sqliteCode: "SQLITE_IOERR_READ", cause })
     })

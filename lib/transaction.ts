@@ -3,6 +3,10 @@ import { BEGUN, MODE, STATE, native, type Handle } from "./native"
 import type { Ephemeral, Event } from "./payload"
 import { isThenable, quiet } from "./promise"
 
+// Deno makes this global when it is first looked at, and meanwhile runs what waits in promises, whatever is going on: that
+// must not happen first between begin and commit, nor between two events of one delivery.
+void globalThis.Buffer
+
 export type TransactionMode = keyof typeof MODE
 
 /** How `Database` reaches the transactions of the store it belongs to. */

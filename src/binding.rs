@@ -8,6 +8,7 @@
 pub mod adopt;
 pub mod codec;
 pub mod coded_error;
+pub mod environment;
 pub mod log;
 pub mod replay;
 pub mod statement;

@@ -159,6 +159,13 @@ impl Store {
         Ok(())
     }
 
+    /// Closes it wherever it stands, rolling back what is open. For the end of a thread, when nobody calls any more.
+    pub fn abandon(&self) {
+        if let Some(mut guard) = self.core.try_lock() {
+            *guard = None;
+        }
+    }
+
     /// Known the definitions that `run` and `replay` know by their index.
     pub fn register(&self, definitions: Vec<Definition>) -> Result<()> {
         self.with(|core| {

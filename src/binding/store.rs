@@ -7,6 +7,7 @@ use napi::bindgen_prelude::{Env, External};
 use napi_derive::napi;
 
 use super::coded_error::OrThrow;
+use super::environment;
 use super::value::{Maker, Raw};
 use crate::compact::Rule;
 use crate::connection::OpenOptions;
@@ -84,7 +85,9 @@ pub fn open(env: &Env, path: String, options: NativeOpenOptions) -> napi::Result
     } else {
         Store::open_plain(&open)
     };
-    Ok(External::new(Rc::new(store.or_throw(env)?)))
+    let store = Rc::new(store.or_throw(env)?);
+    environment::close_at_end(env, &store)?;
+    Ok(External::new(store))
 }
 
 /// What opening a connection needs of the options.

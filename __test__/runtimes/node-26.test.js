@@ -1,0 +1,3 @@
+"use strict"
+
+require("./suite.js").runsOn("node-26")
