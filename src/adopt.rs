@@ -285,7 +285,7 @@ fn read_progress(connection: &Connection) -> Result<Option<Progress>> {
             })
         })
         .optional()?;
-    progress.map(Some).ok_or_else(|| Error::Corrupt("\"event_adoption\" has lost its row".to_owned()))
+    progress.map(Some).ok_or_else(|| Error::Corrupt("\"event_adoption\" has lost its row".to_owned()).into())
 }
 
 /// The last transaction: the older tables are empty.

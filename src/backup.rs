@@ -56,7 +56,7 @@ impl Backup {
             let real = real.zip(target.file_name()).map(|(folder, name)| folder.join(name));
             if COMPANIONS.iter().any(|suffix| real.as_deref() == Some(Path::new(&format!("{database}{suffix}")))) {
                 let message = format!("\"{}\" is a name that SQLite uses beside \"{database}\"", target.display());
-                return Err(Error::InvalidArgument(message));
+                return Err(Error::InvalidArgument(message).into());
             }
         }
         let mut temporary = target.clone().into_os_string();
@@ -83,7 +83,7 @@ impl Backup {
         permit_as(&mut options, connection);
         options.open(&self.temporary).map_err(|error| self.failed(&error))?;
         self.made = true;
-        let copy = connection::open_copy(&self.temporary).map_err(|error| self.named(error))?;
+        let copy = connection::open_copy(&self.temporary).map_err(|error| self.named(*error))?;
         if connection.sqlite().is_autocommit() {
             connection.sqlite().execute_batch("BEGIN DEFERRED")?;
         }
@@ -112,7 +112,10 @@ impl Backup {
                 self.finish().map(|()| false)
             }
             // Nobody else knows the copy, and in WAL mode nobody keeps a reader from reading.
-            _ => Err(Error::Busy { message: "The database is locked".to_owned(), waited: None, sqlite_code: None }),
+            _ => {
+                Err(Error::Busy { message: "The database is locked".to_owned(), waited: None, sqlite_code: None }
+                    .into())
+            }
         }
     }
 
@@ -234,8 +237,8 @@ fn check_free(target: &Path) -> Result<()> {
     Ok(())
 }
 
-fn exists(path: &Path) -> Error {
-    Error::InvalidArgument(format!("\"{}\" exists already: a backup replaces no file", path.display()))
+fn exists(path: &Path) -> Box<Error> {
+    Error::InvalidArgument(format!("\"{}\" exists already: a backup replaces no file", path.display())).into()
 }
 
 /// A backup with the connection to its copy.

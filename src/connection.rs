@@ -129,7 +129,7 @@ impl Connection {
     /// To be called at the end of each call that may have waited, or met the file system: an error is told with what SQLite
     /// does not say, how long the lock was waited for, or why the system refused and what to do.
     pub fn explained<T>(&self, done: Result<T>) -> Result<T> {
-        let done = done.map_err(|error| self.refused(self.waiting.explain(&self.path, error)));
+        let done = done.map_err(|error| self.refused(self.waiting.explain(&self.path, *error)).into());
         self.waiting.call_ended();
         done
     }

@@ -189,12 +189,13 @@ impl Core {
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.connection.is_readonly() {
             let message = format!("\"{}\" was opened read-only", self.connection.path());
-            return Err(Error::Readonly { message, sqlite_code: "SQLITE_READONLY".to_owned() });
+            return Err(Error::Readonly { message, sqlite_code: "SQLITE_READONLY".to_owned() }.into());
         }
         match self.transactions.state() {
             State::Raw => Err(Error::InTransaction(
                 "A raw BEGIN or SAVEPOINT is open; events are recorded in transactions that the store opens",
-            )),
+            )
+            .into()),
             _ => Ok(()),
         }
     }
@@ -205,7 +206,7 @@ impl Core {
             return Ok(());
         }
         self.transactions.check(None, false)?;
-        Err(Error::InTransaction(otherwise))
+        Err(Error::InTransaction(otherwise).into())
     }
 
     pub(crate) fn run(&mut self, steps: Steps, event: &NewEvent<'_>) -> Result<Ran> {
@@ -230,7 +231,12 @@ impl Core {
                 && error.is_constraint()
             {
                 let definition = self.definitions.get(event.definition)?;
-                return Err(project::located(error.clone(), definition, &run::as_stored(definition, event, recorded)));
+                return Err(project::located(
+                    (**error).clone(),
+                    definition,
+                    &run::as_stored(definition, event, recorded),
+                )
+                .into());
             }
             committed?;
         }
@@ -281,7 +287,8 @@ impl Core {
         if self.transactions.state() == State::Raw {
             return Err(Error::InTransaction(
                 "A raw BEGIN or SAVEPOINT is open; events are published in transactions that the store opens",
-            ));
+            )
+            .into());
         }
         let (id, created) = (self.ids.make(), run::now());
         let (after, position) = log::standing(&self.connection, aggregate_id)?;
@@ -309,7 +316,7 @@ impl Core {
             }
         };
         let removed = remove::remove(&self.connection, &mut self.known, &mut self.ids, aggregate_id, writer, event);
-        self.transactions.notice(&self.connection, removed.as_ref().err());
+        self.transactions.notice(&self.connection, removed.as_ref().err().map(Box::as_ref));
         let (position, recorded) = removed?;
         self.transactions.took(position, position);
         let Some(mut recorded) = recorded else { return Ok(None) };
@@ -325,7 +332,7 @@ impl Core {
 
     /// After statements of our own: SQLite may have ended the transaction by itself.
     pub(crate) fn noticed<T>(&mut self, result: Result<T>) -> Result<T> {
-        self.transactions.notice(&self.connection, result.as_ref().err());
+        self.transactions.notice(&self.connection, result.as_ref().err().map(Box::as_ref));
         result
     }
 
@@ -369,7 +376,7 @@ impl Core {
 }
 
 /// The lock, or the connection, is taken by a query that is still running.
-pub(crate) fn busy() -> Error {
+pub(crate) fn busy() -> Box<Error> {
     let message = "This database connection is busy executing a query".to_owned();
-    Error::Busy { message, waited: Some(0), sqlite_code: None }
+    Error::Busy { message, waited: Some(0), sqlite_code: None }.into()
 }

@@ -154,8 +154,8 @@ impl Dedupe {
         });
         match found {
             // It cannot be compared, so it is not equal.
-            Ok(_) | Err(Error::CorruptSegment { .. }) => {}
-            Err(error) => return Err(error),
+            Err(error) if !matches!(*error, Error::CorruptSegment { .. }) => return Err(error),
+            Ok(_) | Err(_) => {}
         }
         Ok(repeated.map_or(Look::New(Some(seen)), Look::Repeats))
     }
@@ -247,11 +247,13 @@ impl History {
                 }
                 Ok(()) => {}
                 // A run needs no history. What stands after the part that cannot be read is known none the less.
-                Err(Error::CorruptSegment { last, .. }) if last > before => {
-                    *self = History { through: last, ..History::new(rules.len(), self.removed_seq) };
-                    undo.lost.push(sequence.key);
-                }
-                Err(error) => return Err(error),
+                Err(error) => match *error {
+                    Error::CorruptSegment { last, .. } if last > before => {
+                        *self = History { through: last, ..History::new(rules.len(), self.removed_seq) };
+                        undo.lost.push(sequence.key);
+                    }
+                    _ => return Err(error),
+                },
             }
         }
         Ok(())

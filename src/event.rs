@@ -19,7 +19,7 @@ pub fn is_versioned(name: &str) -> bool {
 /// `ERR_TOO_LARGE` for an aggregate id over its limit, `ERR_INVALID_ARGUMENT` for an empty one.
 pub fn check_aggregate_id(aggregate_id: &str, index: Option<usize>) -> Result<()> {
     if aggregate_id.is_empty() {
-        return Err(Error::InvalidArgument("An aggregate id must not be empty".to_owned()));
+        return Err(Error::InvalidArgument("An aggregate id must not be empty".to_owned()).into());
     }
     within(|| "The aggregate id".to_owned(), aggregate_id.len(), MAX_AGGREGATE_ID_BYTES, index)
 }

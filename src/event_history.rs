@@ -345,7 +345,7 @@ fn integer(value: ValueRef<'_>) -> Option<i64> {
 /// SQLite calls from C, where no panic may go.
 fn guarded(call: impl FnOnce() -> Result<()>) -> rusqlite::Result<()> {
     catch_unwind(AssertUnwindSafe(call))
-        .unwrap_or_else(|_| Err(Error::Poisoned("event_history has failed".to_owned())))
+        .unwrap_or_else(|_| Err(Error::Poisoned("event_history has failed".to_owned()).into()))
         .map_err(|error| failure(&error))
 }
 

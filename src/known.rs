@@ -110,9 +110,9 @@ impl Known {
         }
     }
 
-    fn unreadable(&mut self, connection: &Connection, place: &Place, reason: &'static str) -> Result<Error> {
+    fn unreadable(&mut self, connection: &Connection, place: &Place, reason: &'static str) -> Result<Box<Error>> {
         let aggregate_id = self.of_aggregate(connection, place.aggregate)?.to_string();
-        Ok(Error::CorruptSegment { aggregate_id, first: place.first_seq, last: place.seq, reason })
+        Ok(Error::CorruptSegment { aggregate_id, first: place.first_seq, last: place.seq, reason }.into())
     }
 
     /// Forgets everything; called when a transaction, or a part of one, was rolled back.

@@ -64,9 +64,9 @@ pub fn read_log(
     let mut last = after;
     let mut count = 0;
     let unexplained = |last: i64, next: i64| {
-        Error::Corrupt(format!(
+        Box::new(Error::Corrupt(format!(
             "The log of aggregate \"{aggregate_id}\" has lost the events after seq {last} and before {next}"
-        ))
+        )))
     };
     // Where a gap leads that begins at, or before, what was read last.
     let beyond = |last: i64, (after, through): (i64, i64)| {

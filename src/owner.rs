@@ -8,7 +8,7 @@ use crate::tables::{self, Sequence};
 /// `ERR_INVALID_ARGUMENT` or `ERR_TOO_LARGE` for a name that cannot own anything.
 pub fn check_name(owner: &str) -> Result<()> {
     if owner.is_empty() {
-        return Err(Error::InvalidArgument("An owner's name must not be empty".to_owned()));
+        return Err(Error::InvalidArgument("An owner's name must not be empty".to_owned()).into());
     }
     within(|| "The owner's name".to_owned(), owner.len(), MAX_OWNER_BYTES, None)
 }
@@ -58,7 +58,9 @@ pub fn claim(
     let held = tables::find_sequence(connection, aggregate_id)?;
     let epoch = held.as_ref().map_or(0, |sequence| sequence.epoch);
     if let Some(expected) = expected_epoch.filter(|expected| *expected != epoch) {
-        return Err(Error::Conflict { aggregate_id: aggregate_id.to_owned(), what: "epoch", expected, got: epoch });
+        return Err(
+            Error::Conflict { aggregate_id: aggregate_id.to_owned(), what: "epoch", expected, got: epoch }.into()
+        );
     }
     let Some(sequence) = held else {
         let epoch = i64::from(owner.is_some());
@@ -74,7 +76,7 @@ pub fn claim(
     Ok((owner.map(str::to_owned), epoch + 1))
 }
 
-fn refused(aggregate_id: &str, sequence: &Sequence, got: Option<&str>, got_epoch: Option<i64>) -> Error {
+fn refused(aggregate_id: &str, sequence: &Sequence, got: Option<&str>, got_epoch: Option<i64>) -> Box<Error> {
     Error::NotOwner {
         aggregate_id: aggregate_id.to_owned(),
         owner: sequence.owner.clone(),
@@ -82,4 +84,5 @@ fn refused(aggregate_id: &str, sequence: &Sequence, got: Option<&str>, got_epoch
         got: got.map(str::to_owned),
         got_epoch,
     }
+    .into()
 }

@@ -169,7 +169,9 @@ pub fn load(connection: &Connection, known: &mut Known, aggregate: i64, plan: &P
         let entry = history::entry(row)?;
         if entry.seq <= through {
             let seq = entry.seq;
-            return Err(Error::Corrupt(format!("Seq {seq} of aggregate {aggregate} is a row behind packed events")));
+            return Err(
+                Error::Corrupt(format!("Seq {seq} of aggregate {aggregate} is a row behind packed events")).into()
+            );
         }
         if !segment::fits(events, bytes, weight(&entry)) {
             cut = !loaded.is_empty();
@@ -296,7 +298,7 @@ pub fn ready(
     let kept: Vec<Entry<'_>> =
         entries.iter().filter(|entry| dropped.binary_search(&entry.seq).is_err()).copied().collect();
     if let Some(seq) = unpackable(&kept) {
-        return Err(Error::Corrupt(format!("Seq {seq} of aggregate {aggregate} is not what syncline writes")));
+        return Err(Error::Corrupt(format!("Seq {seq} of aggregate {aggregate} is not what syncline writes")).into());
     }
     let generation = replaced.iter().map(|place| place.generation.saturating_add(1)).max().unwrap_or(0);
     let mut segments = Vec::new();

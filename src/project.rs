@@ -91,7 +91,7 @@ impl Definitions {
 
     /// The definition of an index that this layer handed out.
     pub fn get(&self, index: usize) -> Result<&Definition> {
-        self.list.get(index).ok_or_else(|| Error::InvalidArgument(format!("No definition has index {index}")))
+        self.list.get(index).ok_or_else(|| Error::InvalidArgument(format!("No definition has index {index}")).into())
     }
 
     /// The rules of compaction.
@@ -163,7 +163,7 @@ impl SqlProjector {
             while rows.next()?.is_some() {}
             Ok(())
         };
-        step().map_err(|error| constraint::explain(connection, &self.sql, error, Some(&mut step)))
+        step().map_err(|error| constraint::explain(connection, &self.sql, *error, Some(&mut step)).into())
     }
 
     fn check(&self, connection: &Connection, transactions: &Transactions) -> Result<Vec<Parameter>> {
@@ -179,6 +179,7 @@ impl SqlProjector {
                         "A parameter {}; there are :data :aggregateID :seq :id :type :version :created",
                         name.unwrap_or("without a name"),
                     ))
+                    .into()
                 })
             })
             .collect()
@@ -250,7 +251,7 @@ pub fn project(
         return Ok(None);
     };
     transactions.notice(connection, Some(&error));
-    let error = match error {
+    let error = match *error {
         Error::InvalidArgument(message) => {
             Error::InvalidArgument(format!("{message}: in the SQL projector of {}", definition.name))
         }
@@ -259,7 +260,7 @@ pub fn project(
     if definition.skips && error.is_constraint() && transactions.undo_projector(connection) {
         return Ok(Some(error));
     }
-    Err(error)
+    Err(error.into())
 }
 
 /// What SQLite refused because of one event.

@@ -53,7 +53,7 @@ pub fn check(connection: &Connection, known: &mut Known, aggregate_id: &str, seq
     let Some(projected) = sequence.projected else { return Ok(()) };
     let (seq, type_name) = first(connection, known, sequence.key, sequence.removed_seq, projected)?
         .unwrap_or_else(|| (projected + 1, String::new()));
-    Err(Error::Unprojected { type_name, aggregate_id: aggregate_id.to_owned(), seq, projected })
+    Err(Error::Unprojected { type_name, aggregate_id: aggregate_id.to_owned(), seq, projected }.into())
 }
 
 /// Seq and text of the deletion event that a tombstone keeps, where it is not projected.

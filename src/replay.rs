@@ -254,7 +254,7 @@ impl Batch {
                 event.metadata = metadata.map(|text| Text::Owned(text.into()));
                 event.canonical = true;
             }
-            _ => return Err(Error::InvalidArgument(format!("No event has index {index}"))),
+            _ => return Err(Error::InvalidArgument(format!("No event has index {index}")).into()),
         }
         match self.event(index) {
             Some(event) => self.check(definitions, index, event).map(|_| ()),
@@ -299,7 +299,8 @@ impl Batch {
                     aggregate_id: event.aggregate_id.to_string(),
                     seq: event.seq,
                     index,
-                });
+                }
+                .into());
             }
         };
         if event.canonical {
@@ -313,7 +314,8 @@ impl Batch {
                     aggregate_id: event.aggregate_id.to_string(),
                     seq: event.seq,
                     got: payload::shortened(literal.unwrap_or("missing")).into_owned(),
-                });
+                }
+                .into());
             }
         }
         Ok(Some(definition))
@@ -331,8 +333,11 @@ fn items_before(valid: &[u8]) -> usize {
     let items = std::str::from_utf8(valid).map(|text| input::read_text(text, usize::MAX / 16));
     match items {
         Ok(Ok(items)) => items.len(),
-        Ok(Err(Error::InvalidEvent { index, .. })) => index,
-        _ => 0,
+        Ok(Err(error)) => match *error {
+            Error::InvalidEvent { index, .. } => index,
+            _ => 0,
+        },
+        Err(_) => 0,
     }
 }
 

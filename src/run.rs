@@ -27,7 +27,8 @@ pub fn check(definition: &Definition, event: &NewEvent<'_>, max_event_bytes: usi
                 type_name: definition.name.clone(),
                 aggregate_id: event.aggregate_id.to_owned(),
                 message: format!("{what} nests deeper than {MAX_NESTING} levels"),
-            });
+            }
+            .into());
         }
     }
     Ok(())
@@ -80,7 +81,7 @@ pub fn writable(
     }
     let last = held.as_ref().map_or(-1, |sequence| sequence.seq);
     if let Some(expected) = expected_seq.filter(|expected| *expected != last) {
-        return Err(Error::Conflict { aggregate_id: aggregate_id.to_owned(), what: "seq", expected, got: last });
+        return Err(Error::Conflict { aggregate_id: aggregate_id.to_owned(), what: "seq", expected, got: last }.into());
     }
     match held {
         Some(sequence) => Ok(sequence),
@@ -98,7 +99,8 @@ pub fn following(aggregate_id: &str, last: i64) -> Result<i64> {
         size: last.unsigned_abs() + 1,
         limit: MAX_SEQ.unsigned_abs(),
         index: None,
-    })
+    }
+    .into())
 }
 
 /// What a new event gets besides its rows: an id and a time.

@@ -62,7 +62,7 @@ pub fn look_for_ours(sqlite: &Sqlite, path: &str) -> Result<Found> {
         ),
         found => return Ok(found),
     };
-    Err(Error::ForeignSchema { path: path.to_owned(), object: object.to_owned(), advice })
+    Err(Error::ForeignSchema { path: path.to_owned(), object: object.to_owned(), advice }.into())
 }
 
 /// Looks at what stands under our names and changes nothing. `ERR_FOREIGN_SCHEMA` for anything that is neither ours nor
@@ -82,7 +82,7 @@ pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
     if found.is_empty() {
         return Ok(Found::Nothing);
     }
-    let foreign = |object: String, advice| Err(Error::ForeignSchema { path: path.to_owned(), object, advice });
+    let foreign = |object: String, advice| Err(Error::ForeignSchema { path: path.to_owned(), object, advice }.into());
     if !found.iter().any(|(_, name, _)| name == "event_meta") {
         let is_older = |wanted: &str| {
             found.iter().any(|(kind, name, sql)| {
@@ -109,7 +109,7 @@ pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
     match format {
         None => return foreign("table \"event_meta\"".to_owned(), ""),
         Some(newer) if newer > FORMAT => {
-            return Err(Error::SchemaNewer { path: path.to_owned(), found: newer, supported: FORMAT });
+            return Err(Error::SchemaNewer { path: path.to_owned(), found: newer, supported: FORMAT }.into());
         }
         Some(_) => {}
     }
@@ -117,7 +117,7 @@ pub fn look(sqlite: &Sqlite, path: &str) -> Result<Found> {
         match found.iter().find(|(_, other, _)| other == name) {
             Some((_, _, text)) if text == statement_of(sql) => {}
             Some((kind, _, _)) => return foreign(format!("{kind} \"{name}\""), ""),
-            None => return Err(Error::Corrupt(format!("\"{path}\" has lost its \"{name}\""))),
+            None => return Err(Error::Corrupt(format!("\"{path}\" has lost its \"{name}\"")).into()),
         }
     }
     Ok(if adopting { Found::Adopting } else { Found::Ours })

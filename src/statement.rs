@@ -111,7 +111,8 @@ pub(crate) fn bind(statement: &mut Statement<'_>, values: &[Value]) -> Result<()
         return Err(Error::InvalidArgument(format!(
             "The statement has {expected} parameters, {} values were given",
             values.len()
-        )));
+        ))
+        .into());
     }
     for (index, value) in values.iter().enumerate() {
         statement.raw_bind_parameter(index + 1, value)?;
@@ -167,9 +168,9 @@ pub(crate) fn execute(
             bind(&mut statement, values)?;
             exhaust(&mut statement)
         };
-        constraint::explain(connection, &prepared.sql, error, Some(&mut again))
+        constraint::explain(connection, &prepared.sql, *error, Some(&mut again)).into()
     });
-    transactions.notice(connection, stepped.as_ref().err());
+    transactions.notice(connection, stepped.as_ref().err().map(Box::as_ref));
     stepped?;
     Ok(control.is_some_and(|control| transactions.follow(control)))
 }
@@ -190,11 +191,11 @@ pub(crate) fn execute_all(connection: &Connection, transactions: &mut Transactio
             connection.check_at_begin()?;
         }
         let stepped = exhaust(&mut statement).map_err(|error| match statement.expanded_sql() {
-            Some(sql) => constraint::explain(connection, &sql, error, Some(&mut || exhaust(&mut statement))),
+            Some(sql) => constraint::explain(connection, &sql, *error, Some(&mut || exhaust(&mut statement))).into(),
             None => error,
         });
         drop(statement);
-        transactions.notice(connection, stepped.as_ref().err());
+        transactions.notice(connection, stepped.as_ref().err().map(Box::as_ref));
         stepped?;
         taken_back |= effects.control.is_some_and(|control| transactions.follow(&control));
     }

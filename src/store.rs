@@ -105,13 +105,13 @@ impl Store {
     /// Takes the lock for one call. A panic inside poisons the store: half-done state answers nothing any more.
     fn with<T>(&self, call: impl FnOnce(&mut Core) -> Result<T>) -> Result<T> {
         if let Some(message) = &*self.poisoned.lock() {
-            return Err(Error::Poisoned(message.clone()));
+            return Err(Error::Poisoned(message.clone()).into());
         }
         let Some(mut guard) = self.core.try_lock() else {
             return Err(busy());
         };
         let Some(core) = guard.as_mut() else {
-            return Err(Error::Closed("store"));
+            return Err(Error::Closed("store").into());
         };
         let explained = |core: &mut Core| {
             let done = call(core);
@@ -124,7 +124,7 @@ impl Store {
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
                 .unwrap_or_else(|| "panic".to_owned());
             *self.poisoned.lock() = Some(message.clone());
-            Err(Error::Poisoned(message))
+            Err(Error::Poisoned(message).into())
         })
     }
 
@@ -132,7 +132,7 @@ impl Store {
     fn with_log<T>(&self, call: impl FnOnce(&mut Core) -> Result<T>) -> Result<T> {
         self.with(|core| {
             if core.transactions.projecting {
-                return Err(Error::InProjector("read the log"));
+                return Err(Error::InProjector("read the log").into());
             }
             core.transactions.check(None, false)?;
             let done = call(core);
@@ -148,10 +148,10 @@ impl Store {
         let Some(core) = guard.as_mut() else { return Ok(()) };
         if self.poisoned.lock().is_none() {
             if core.transactions.projecting {
-                return Err(Error::InProjector("close the store"));
+                return Err(Error::InProjector("close the store").into());
             }
             if matches!(core.transactions.state(), State::Ours | State::Lost) {
-                return Err(Error::InTransaction("The store cannot be closed inside a transaction"));
+                return Err(Error::InTransaction("The store cannot be closed inside a transaction").into());
             }
         }
         // Cursors, then the threads with their connections, then this one: the last to close cleans up the WAL.
@@ -522,11 +522,12 @@ impl Store {
     pub fn next_row(&self, cursor: u32, visit: &mut dyn FnMut(&Row<'_>) -> Result<()>) -> Result<bool> {
         self.with(|core| {
             let Some((prepared, open)) = core.cursors.get_mut(&cursor) else {
-                return Err(Error::Closed("iterator"));
+                return Err(Error::Closed("iterator").into());
             };
-            let explained = |error| constraint::explain(&core.connection, &prepared.sql, error, None);
-            let stepped = open.next(prepared, visit).map_err(explained);
-            core.transactions.notice(&core.connection, stepped.as_ref().err());
+            let explained =
+                |error: Box<Error>| constraint::explain(&core.connection, &prepared.sql, *error, None).into();
+            let stepped: Result<bool> = open.next(prepared, visit).map_err(explained);
+            core.transactions.notice(&core.connection, stepped.as_ref().err().map(Box::as_ref));
             if !matches!(stepped, Ok(true)) {
                 core.cursors.remove(&cursor);
             }

@@ -62,7 +62,8 @@ pub fn insert_sequence(
             size: key.unsigned_abs(),
             limit: MAX_AGGREGATE_KEY.unsigned_abs(),
             index: None,
-        });
+        }
+        .into());
     }
     Ok(Sequence { key, seq: -1, owner: owner.map(str::to_owned), epoch, removed_seq: None, projected: None })
 }

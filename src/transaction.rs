@@ -105,7 +105,7 @@ impl Transactions {
     /// Opens the root, or a savepoint inside an open one. `ERR_IN_PROJECTOR`, `ERR_BUSY`, or the loss of the open one.
     pub fn begin(&mut self, connection: &Connection, mode: Mode) -> Result<()> {
         if self.projecting {
-            return Err(Error::InProjector("begin a transaction"));
+            return Err(Error::InProjector("begin a transaction").into());
         }
         self.check_not_lost()?;
         let savepoint = if self.frames.is_empty() {
@@ -138,7 +138,7 @@ impl Transactions {
             return error.map(|()| 0);
         }
         let Some(frame) = self.frames.iter().rfind(|frame| frame.ours) else {
-            return Err(Error::InTransaction("There is no transaction to commit"));
+            return Err(Error::InTransaction("There is no transaction to commit").into());
         };
         let committed = match &frame.savepoint {
             None if self.deferred => connection.check_at_commit().and_then(|()| connection.commit()),
@@ -157,9 +157,9 @@ impl Transactions {
                 Ok(pending)
             }
             Err(error) => {
-                let error = constraint::explain_commit(connection, error);
+                let error = constraint::explain_commit(connection, *error);
                 self.rollback(connection);
-                Err(error)
+                Err(error.into())
             }
         }
     }
@@ -237,27 +237,30 @@ impl Transactions {
         self.check_not_lost()?;
         if self.projecting {
             if control.is_some() {
-                return Err(Error::InProjector("begin, divide or end a transaction"));
+                return Err(Error::InProjector("begin, divide or end a transaction").into());
             }
             if touches_log {
-                return Err(Error::InProjector("read or write syncline's own tables"));
+                return Err(Error::InProjector("read or write syncline's own tables").into());
             }
         }
         let Some(control) = control else { return Ok(()) };
         // A raw BEGIN may stand below: whoever ends the root would end the frames above it too.
         let any_is_ours = self.frames.iter().any(|frame| frame.ours);
         match control {
-            Control::Begin if any_is_ours => Err(Error::InTransaction("A transaction is open already")),
+            Control::Begin if any_is_ours => Err(Error::InTransaction("A transaction is open already").into()),
             Control::Commit | Control::Rollback if any_is_ours => Err(Error::InTransaction(
                 "Raw COMMIT or ROLLBACK would end a transaction that syncline opened: return from it, or throw",
-            )),
+            )
+            .into()),
             Control::Savepoint(name) if is_reserved(name) => {
-                Err(Error::InTransaction("Savepoints named syncline_… belong to the transactions that syncline opens"))
+                Err(Error::InTransaction("Savepoints named syncline_… belong to the transactions that syncline opens")
+                    .into())
             }
             Control::Release(name) | Control::RollbackTo(name) => match self.find(name) {
                 Some(at) if self.frames[at..].iter().any(|frame| frame.ours) => Err(Error::InTransaction(
                     "Raw RELEASE or ROLLBACK TO would end a transaction that syncline opened inside the savepoint",
-                )),
+                )
+                .into()),
                 _ => Ok(()),
             },
             _ => Ok(()),
@@ -317,7 +320,7 @@ impl Transactions {
     fn check_not_lost(&self) -> Result<()> {
         match &self.lost {
             None => Ok(()),
-            Some(cause) => Err(Error::TransactionLost { cause: Box::new(cause.clone()) }),
+            Some(cause) => Err(Error::TransactionLost { cause: Box::new(cause.clone()) }.into()),
         }
     }
 

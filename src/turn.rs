@@ -104,7 +104,7 @@ impl Turns {
             if waited >= patience || self.over.load(Ordering::Relaxed) {
                 let waited = waited.as_millis() as u64;
                 let message = format!("\"{}\": The database is locked (waited {waited} ms)", connection.path());
-                return Err(Error::Busy { message, waited: Some(waited), sqlite_code: None });
+                return Err(Error::Busy { message, waited: Some(waited), sqlite_code: None }.into());
             }
             std::thread::sleep(REST.min(patience - waited));
         }

@@ -96,7 +96,7 @@ fn round_trip(source: &mut Source<'_>) {
     let entries: Vec<Entry<'_>> = events
         .iter()
         .map(|(entry, id, data, metadata)| Entry {
-            id: &id[..id.floor_char_boundary(255)],
+            id: (0..=id.len().min(255)).rev().find_map(|end| id.get(..end)).unwrap_or(""),
             data,
             metadata: entry.metadata.map(|_| metadata.as_str()),
             ..*entry

@@ -25,7 +25,7 @@ const ENOUGH_SAMPLES: i64 = 10;
 
 /// `ERR_FOREIGN_SCHEMA` with the reason where the older tables cannot be adopted.
 pub fn check(connection: &Connection) -> Result<()> {
-    let refuse = |reason: String| Err(Error::NotAdoptable { path: connection.path().to_owned(), reason });
+    let refuse = |reason: String| Err(Error::NotAdoptable { path: connection.path().to_owned(), reason }.into());
     for (table, (required, optional)) in OLDER.into_iter().zip([EVENT, SEQUENCE]) {
         if let Some(reason) = misshapen(connection, table, required, optional)? {
             return refuse(reason);
@@ -195,7 +195,8 @@ fn sample(connection: &Connection) -> Result<()> {
     Err(Error::NotAdoptable {
         path: connection.path().to_owned(),
         reason: format!("of {count} events looked at, none can be: of the first, {}", reasons[0]),
-    })
+    }
+    .into())
 }
 
 /// Whether the file holds older tables that nobody has begun to adopt.

@@ -29,7 +29,7 @@ pub fn adopt_step(
     milliseconds: u32,
 ) -> napi::Result<String> {
     let mut held = adoption.borrow_mut();
-    let adoption = held.as_mut().ok_or(Error::Closed("adoption")).or_throw(env)?;
+    let adoption = held.as_mut().ok_or_else(|| Error::Closed("adoption").into()).or_throw(env)?;
     let start = Instant::now();
     let mut more = true;
     while more && start.elapsed() < Duration::from_millis(milliseconds.into()) {

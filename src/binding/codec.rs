@@ -69,6 +69,6 @@ pub fn decompress_end(#[napi(ts_arg_type = "Decompressor")] decompressor: &Decom
     decompressor.take();
 }
 
-fn ended() -> Error {
-    Error::InvalidArgument("zstd: it has ended".to_owned())
+fn ended() -> Box<Error> {
+    Error::InvalidArgument("zstd: it has ended".to_owned()).into()
 }

@@ -161,7 +161,8 @@ impl Maker {
                 size: bytes.len() as u64,
                 limit: (1 << 29) - 24,
                 index: None,
-            }),
+            }
+            .into()),
             _ => Ok(made),
         }
     }
@@ -300,7 +301,7 @@ pub(crate) fn read_parameters(env: &Env, array: sys::napi_value) -> Result<Vec<V
     let env = env.raw();
     let mut length = 0;
     if unsafe { sys::napi_get_array_length(env, array, &mut length) } != sys::Status::napi_ok {
-        return Err(Error::InvalidArgument("Parameters must be an array".to_owned()));
+        return Err(Error::InvalidArgument("Parameters must be an array".to_owned()).into());
     }
     (0..length)
         .map(|index| {
@@ -330,7 +331,7 @@ pub(crate) fn read_value(env: sys::napi_env, value: sys::napi_value) -> Result<V
                 if lossless {
                     Ok(Value::Integer(integer))
                 } else {
-                    Err(Error::InvalidArgument("A bigint parameter does not fit into 64 bits".to_owned()))
+                    Err(Error::InvalidArgument("A bigint parameter does not fit into 64 bits".to_owned()).into())
                 }
             }
             sys::ValueType::napi_string => Ok(Value::Text(read_text(env, value))),
@@ -340,8 +341,8 @@ pub(crate) fn read_value(env: sys::napi_env, value: sys::napi_value) -> Result<V
     }
 }
 
-fn unfit() -> Error {
-    Error::InvalidArgument("SQLite can only bind numbers, strings, bigints, buffers, and null".to_owned())
+fn unfit() -> Box<Error> {
+    Error::InvalidArgument("SQLite can only bind numbers, strings, bigints, buffers, and null".to_owned()).into()
 }
 
 /// # Safety

@@ -66,12 +66,12 @@ impl Connection {
         let mut batch = Batch::new(&self.sqlite, sql);
         let (first, effects) = self.next_of(&mut batch)?;
         let Some(first) = first else {
-            return Err(Error::InvalidArgument("The SQL holds no statement".to_owned()));
+            return Err(Error::InvalidArgument("The SQL holds no statement".to_owned()).into());
         };
         drop(first);
         match batch.next() {
             Ok(None) => Ok(effects),
-            _ => Err(Error::InvalidArgument("The SQL holds more than one statement".to_owned())),
+            _ => Err(Error::InvalidArgument("The SQL holds more than one statement".to_owned()).into()),
         }
     }
 

@@ -155,7 +155,7 @@ impl Drop for Connection {
     }
 }
 
-fn gone(path: &Path, wal: bool) -> Error {
+fn gone(path: &Path, wal: bool) -> Box<Error> {
     let now = match path.metadata() {
         Ok(_) => "another file is there now".to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => "it was moved or deleted".to_owned(),
@@ -175,6 +175,7 @@ fn gone(path: &Path, wal: bool) -> Error {
              this store writes on; or close it and open another"
         )
     })
+    .into()
 }
 
 /// Held while a file is made and while one is opened. Where a file can only be made by opening it, closing it would drop
@@ -201,14 +202,17 @@ pub(super) fn make(path: &Path) -> Result<()> {
              Put the database back that was moved away, or delete the log",
             path.display(),
             wal.display()
-        )));
+        ))
+        .into());
     }
     if path.as_os_str().len() > super::refusal::LONGEST_PATH {
         // SQLite refuses it: then there should be no file.
         return Ok(());
     }
     match make_private(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(super::refusal::cannot_make(&path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(super::refusal::cannot_make(&path, &error).into())
+        }
         _ => Ok(()),
     }
 }

@@ -21,7 +21,7 @@ use crate::wal;
 impl Connection {
     /// Opens a store's connection: guards first, so that a foreign file stays as it is, then pragmas, then tables.
     pub fn open(options: &OpenOptions) -> Result<Self> {
-        Self::open_log(options).map_err(|error| named(&options.path, error))
+        Self::open_log(options).map_err(|error| named(&options.path, *error).into())
     }
 
     fn open_log(options: &OpenOptions) -> Result<Self> {
@@ -36,7 +36,8 @@ impl Connection {
                             options.path
                         ),
                         sqlite_code: "SQLITE_READONLY".to_owned(),
-                    }),
+                    }
+                    .into()),
                 };
             }
             connection.prepare_file(options.full)?;
@@ -54,7 +55,7 @@ impl Connection {
 
     /// Opens a connection that adopts older tables; `None` where there are none. `check` looks, and changes nothing.
     pub fn open_adopting(options: &OpenOptions, check: impl FnOnce(&Connection) -> Result<()>) -> Result<Option<Self>> {
-        let open = || {
+        let open = || -> Result<_> {
             if !Path::new(&options.path).exists() {
                 return Ok(None);
             }
@@ -79,18 +80,18 @@ impl Connection {
             })?;
             Ok(Some(connection))
         };
-        open().map_err(|error| named(&options.path, error))
+        open().map_err(|error| named(&options.path, *error).into())
     }
 
     /// Opens a connection that a caller owns: the same pragmas, no guard, no tables, SQLite's own checkpoints.
     pub fn open_plain(options: &OpenOptions) -> Result<Self> {
-        let open = || {
+        let open = || -> Result<_> {
             refusal::set_up(Self::connect(options, false)?, |connection| match options.readonly {
                 true => Ok(()),
                 false => connection.prepare_file(options.full),
             })
         };
-        open().map_err(|error| named(&options.path, error))
+        open().map_err(|error| named(&options.path, *error).into())
     }
 
     /// Opens a second connection to a file that a store has open, for a background thread.
@@ -129,7 +130,7 @@ impl Connection {
     fn connect(options: &OpenOptions, create: bool) -> Result<Self> {
         let path = options.path.as_str();
         if Path::new(path).is_dir() {
-            return Err(Error::NotADatabase { path: path.to_owned(), message: "it is a directory".to_owned() });
+            return Err(Error::NotADatabase { path: path.to_owned(), message: "it is a directory".to_owned() }.into());
         }
         let access = match (options.readonly, create) {
             (true, _) => OpenFlags::SQLITE_OPEN_READ_ONLY,
@@ -146,7 +147,7 @@ impl Connection {
         drop(opening);
         if !options.readonly && sqlite.is_readonly("main")? {
             // Before SQLite makes files beside it, which nobody could write either.
-            return Err(refusal::not_writable(Path::new(path)));
+            return Err(refusal::not_writable(Path::new(path)).into());
         }
         // The busy handler comes before everything that can meet a lock, `journal_mode=WAL` above all: without it, five
         // of six processes fail at first open.
@@ -205,7 +206,8 @@ impl Connection {
                     refusal::NO_SHARED_MEMORY
                 ),
                 sqlite_code: "SQLITE_CANTOPEN".to_owned(),
-            });
+            }
+            .into());
         }
         sqlite.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
         sqlite.pragma_update_and_check(None, "journal_size_limit", JOURNAL_SIZE_LIMIT as i64, |_| Ok(()))?;

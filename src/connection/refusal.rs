@@ -22,7 +22,7 @@ impl Connection {
         if error.sqlite_code().is_some_and(|code| code == "SQLITE_READONLY_DBMOVED")
             && let Err(gone) = self.check_in_place()
         {
-            return gone;
+            return *gone;
         }
         explain(Some(Path::new(self.real_path())), self.readonly, error, self.system_error())
     }

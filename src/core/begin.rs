@@ -33,7 +33,7 @@ impl Core {
         } else {
             connection.waiting(Duration::ZERO, || transactions.begin(connection, mode))
         };
-        self.transactions.notice(&self.connection, begun.as_ref().err());
+        self.transactions.notice(&self.connection, begun.as_ref().err().map(Box::as_ref));
         match begun {
             Err(error) if error.is_busy() && !wait => {
                 self.connection.stand_in_line(true);

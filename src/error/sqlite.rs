@@ -2,6 +2,15 @@
 
 use super::Error;
 
+impl From<rusqlite::Error> for Box<Error> {
+    // Out of line: what almost never happens stands behind every statement.
+    #[cold]
+    #[inline(never)]
+    fn from(error: rusqlite::Error) -> Self {
+        Box::new(error.into())
+    }
+}
+
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ffi::ErrorCode;
@@ -48,7 +57,9 @@ fn shortened(message: String) -> String {
     if message.len() <= HEAD + TAIL {
         return message;
     }
-    let (head, tail) = (message.floor_char_boundary(HEAD), message.ceil_char_boundary(message.len() - TAIL));
+    let whole = |at: &usize| message.is_char_boundary(*at);
+    let head = (0..=HEAD).rev().find(whole).unwrap_or(0);
+    let tail = (message.len() - TAIL..message.len()).find(whole).unwrap_or(message.len());
     format!("{}…{}", &message[..head], &message[tail..])
 }
 

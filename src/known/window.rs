@@ -122,7 +122,7 @@ fn start(place: &Place) -> i64 {
 }
 
 /// How far the window reaches that a segment ends which cannot be read.
-fn ahead_of(place: &Place, after: i64, error: Error) -> Result<i64> {
+fn ahead_of(place: &Place, after: i64, error: Box<Error>) -> Result<i64> {
     let through = start(place).saturating_sub(1);
     if error.is_damage() && through > after { Ok(through) } else { Err(error) }
 }

@@ -30,7 +30,7 @@ impl Authority<'_> {
     /// `ERR_INVALID_ARGUMENT` or `ERR_TOO_LARGE` for what cannot own anything: at epoch 0 nobody has owned it yet.
     pub fn check(&self) -> Result<()> {
         if self.owner.is_some() && self.epoch == Some(0) {
-            return Err(Error::InvalidArgument("An owner's epoch is at least 1".to_owned()));
+            return Err(Error::InvalidArgument("An owner's epoch is at least 1".to_owned()).into());
         }
         self.owner.map_or(Ok(()), owner::check_name)
     }
@@ -204,7 +204,7 @@ impl Batch {
             Item::Gap { after, through, .. } => {
                 if *after > last {
                     let (expected, got) = (last + 1, after + 1);
-                    return Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected, got, index });
+                    return Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected, got, index }.into());
                 }
                 if *through <= last { Verdict::Duplicate } else { Verdict::Gap { after: last, through: *through } }
             }
@@ -244,7 +244,7 @@ impl Batch {
             }
             Item::Event(event) if event.seq > last + 1 => {
                 let (expected, got) = (last + 1, event.seq);
-                return Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected, got, index });
+                return Err(Error::SequenceMismatch { aggregate_id: aggregate_id(), expected, got, index }.into());
             }
             Item::Event(event) => match target.definitions.find(&event.type_name) {
                 None if self.policy.record => Verdict::Event { definition: None },
@@ -379,9 +379,9 @@ impl Progress {
     }
 }
 
-fn unknown(event: &EventItem, index: usize) -> Error {
+fn unknown(event: &EventItem, index: usize) -> Box<Error> {
     let (type_name, aggregate_id) = (event.type_name.to_string(), event.aggregate_id.to_string());
-    Error::UnknownEvent { type_name, aggregate_id, seq: event.seq, index }
+    Error::UnknownEvent { type_name, aggregate_id, seq: event.seq, index }.into()
 }
 
 /// The definition of an event that is to be applied. `ERR_NO_PROJECTOR` where nothing projects it.
@@ -394,7 +394,8 @@ fn projectable(definitions: &Definitions, event: &EventItem, index: Option<usize
             aggregate_id: event.aggregate_id.to_string(),
             seq: event.seq,
             index,
-        }),
+        }
+        .into()),
         _ => Ok(found),
     }
 }

@@ -37,7 +37,7 @@ pub fn compare(
         let gone = sequence.removed_seq.is_some_and(|removed| event.seq <= removed)
             || tables::in_gap(connection, sequence.key, event.seq)?;
         let lost = || Error::LostEvent { aggregate_id: event.aggregate_id.to_string(), seq: event.seq };
-        return if gone { Ok(None) } else { Err(lost()) };
+        return if gone { Ok(None) } else { Err(lost().into()) };
     };
     let Some(differs) = differs else { return Ok(Some(position)) };
     Err(Error::ReplayDiverged {
@@ -46,5 +46,6 @@ pub fn compare(
         type_name: event.type_name.to_string(),
         what: differs,
         index,
-    })
+    }
+    .into())
 }

@@ -100,7 +100,7 @@ fn read_array(text: &str, take: &mut dyn FnMut(&str) -> Result<()>) -> Result<()
     struct Elements<'f> {
         take: &'f mut dyn FnMut(&str) -> Result<()>,
         count: usize,
-        failed: Option<Error>,
+        failed: Option<Box<Error>>,
     }
     impl<'de> Visitor<'de> for &mut Elements<'_> {
         type Value = ();
@@ -125,7 +125,7 @@ fn read_array(text: &str, take: &mut dyn FnMut(&str) -> Result<()>) -> Result<()
         (Some(error), _) => Err(error),
         (None, Ok(())) => Ok(()),
         (None, Err(error)) => {
-            Err(Error::InvalidEvent { index: elements.count, field: "json", message: error.to_string() })
+            Err(Error::InvalidEvent { index: elements.count, field: "json", message: error.to_string() }.into())
         }
     }
 }
@@ -250,8 +250,8 @@ fn read_item(source: &str, raw: &str, index: usize, max_event_bytes: usize) -> R
 }
 
 impl<'a> Reader<'a> {
-    fn invalid(&self, field: &'static str, message: &str) -> Error {
-        Error::InvalidEvent { index: self.index, field, message: message.to_owned() }
+    fn invalid(&self, field: &'static str, message: &str) -> Box<Error> {
+        Error::InvalidEvent { index: self.index, field, message: message.to_owned() }.into()
     }
 
     fn fields<'r>(&self, raw: &'r str, field: &'static str) -> Result<Fields<'r>> {

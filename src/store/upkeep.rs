@@ -60,7 +60,7 @@ impl Errand {
     pub fn step(&mut self, lasting: Duration) -> Result<bool> {
         match &mut self.own {
             Some((connection, known)) => connection.explained(steps(&mut *self.job, connection, known, lasting)),
-            None => Err(Error::InvalidArgument("This job has no connection of its own".to_owned())),
+            None => Err(Error::InvalidArgument("This job has no connection of its own".to_owned()).into()),
         }
     }
 
@@ -125,7 +125,7 @@ impl Store {
     /// Begins a copy of the file, or of what is in memory, into a file that is not there yet.
     pub fn backup(&self, target: &str) -> Result<Errand> {
         self.errand_on(|core| {
-            let gone = matches!(core.connection.check_in_place(), Err(Error::FileGone(_)));
+            let gone = core.connection.check_in_place().is_err_and(|error| matches!(*error, Error::FileGone(_)));
             let job: Box<dyn Job> = Box::new(Backup::new(&core.connection, target, gone)?);
             Ok((job, gone))
         })
@@ -167,7 +167,8 @@ impl Store {
             if !core.connection.sqlite().is_autocommit() {
                 return Err(Error::InTransaction(
                     "Inside a transaction this job is not possible: it needs the store's own connection",
-                ));
+                )
+                .into());
             }
             core.check_no_cursor()?;
             let done = steps(&mut *errand.job, &core.connection, &mut core.known, lasting);

@@ -49,10 +49,10 @@ const WRITES: [Operation; 10] = [
             let inner = transaction(store, || {
                 record(store, "rows", 2)?;
                 store.execute_all("INSERT INTO own (text) VALUES ('taken back')")?;
-                Err(Error::Closed("frame"))
+                Err(Error::Closed("frame").into())
             });
             match inner {
-                Err(Error::Closed("frame")) => {}
+                Err(error) if matches!(*error, Error::Closed("frame")) => {}
                 other => other?,
             }
             record(store, "leaves", 3)
