@@ -100,6 +100,27 @@ describe("documents", () => {
     }
   })
 
+  test("name tests and benchmarks that exist", () => {
+    const suites = readdirSync(__dirname)
+    const questions = readdirSync(join(root, "bench"))
+    let found = 0
+    for (const [name, text] of texts) {
+      for (const [, words] of text.matchAll(/`npm test -- ([\w. -]+)`/g)) {
+        found++
+        for (const word of words.split(" ").filter((word) => /\d/.test(word)))
+          assert.ok(
+            suites.some((suite) => suite.endsWith(".test.js") && suite.startsWith(word)),
+            `${name}: npm test -- ${word}`,
+          )
+      }
+      for (const [, words] of text.matchAll(/`npm run bench -- ([\w -]+)`/g)) {
+        found++
+        for (const word of words.split(" ")) assert.ok(questions.includes(`${word}.mjs`), `${name}: bench ${word}`)
+      }
+    }
+    assert.ok(found >= 15)
+  })
+
   test("name files of the source that exist", () => {
     for (const [name, text] of texts) {
       for (const [path] of text.matchAll(
