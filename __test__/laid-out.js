@@ -8,13 +8,14 @@ const fs = require("node:fs")
 const { tmpdir } = require("node:os")
 const { join } = require("node:path")
 const { after } = require("node:test")
+const { platformName } = require("../dist/platform.js")
 
 const root = join(__dirname, "..")
 const manifest = JSON.parse(fs.readFileSync(join(root, "package.json"), "utf8"))
 const { version } = manifest
 /** The addon of this machine, and what the loader calls the platform. */
-const binaryName = fs.readdirSync(join(root, "native")).find((name) => name.endsWith(".node"))
-const platform = binaryName.split(".")[1]
+const platform = platformName()
+const binaryName = `syncline.${platform}.node`
 const binary = join(root, "native", binaryName)
 
 const folders = []

@@ -2,11 +2,11 @@ import { closeSync, fstatSync, openSync, readSync } from "node:fs"
 
 /** What the head of a file with machine code says of it. */
 export interface Binary {
-  /** As `process.platform` has it; every ELF file counts as Linux's. */
-  readonly platform: "linux" | "darwin" | "win32"
-  /** As `process.arch` has them; what has no name there is left out. A file for macOS may be for several. */
+  /** As `process.platform` has it, where that is known; every ELF file counts as Linux's. */
+  readonly platform?: "linux" | "darwin" | "win32"
+  /** As `process.arch` has them; empty where that is not known. A file for macOS may be for several. */
   readonly architectures: readonly string[]
-  /** The file is as long as its head says. */
+  /** The file is not known to be shorter than its head says. */
   readonly whole: boolean
 }
 
@@ -19,14 +19,14 @@ const HEAD = 16_384
  */
 export function readBinary(path: string): Binary | undefined {
   const file = openSync(path, "r")
+  const { size } = fstatSync(file)
   try {
-    const { size } = fstatSync(file)
     const head = Buffer.alloc(Math.min(size, HEAD))
     readSync(file, head, 0, head.length, 0)
     return elf(head, size) ?? machO(head, size) ?? universal(head, size) ?? portableExecutable(head, size)
   } catch (error) {
-    // The head names a place that lies behind its end.
-    if (error instanceof RangeError) return undefined
+    // The head names a place behind what was read: behind the file's end, or where a tool has moved its tables to.
+    if (error instanceof RangeError) return { architectures: [], whole: size > HEAD }
     throw error
   } finally {
     closeSync(file)
@@ -37,6 +37,8 @@ const ELF_MACHINES: Record<number, string> = { 3: "ia32", 40: "arm", 62: "x64", 
 
 function elf(head: Buffer, size: number): Binary | undefined {
   if (head.length < 64 || head.readUInt32BE(0) !== 0x7f454c46) return undefined
+  // The other order of bytes is no processor's of ours: the system can tell whether it is this machine's.
+  if (head[5] !== 1) return { platform: "linux", architectures: [], whole: true }
   const known = ELF_MACHINES[head.readUInt16LE(18)]
   const wide = head[4] === 2
   const ends = [0]
@@ -73,7 +75,10 @@ function machO(head: Buffer, size: number): Binary | undefined {
 
 /** Several of macOS's in one file. */
 function universal(head: Buffer, size: number): Binary | undefined {
-  if (head.length < 8 || head.readUInt32BE(0) !== 0xcafebabe) return undefined
+  if (head.length < 8) return undefined
+  // With sizes of 64 bits, which nobody is known to make.
+  if (head.readUInt32BE(0) === 0xcafebabf) return { platform: "darwin", architectures: [], whole: true }
+  if (head.readUInt32BE(0) !== 0xcafebabe) return undefined
   const count = head.readUInt32BE(4)
   // Java's classes begin alike, with their version in this place, which is higher.
   if (count > 16) return undefined

@@ -84,8 +84,10 @@ function refuseUnfit(attempt: Attempt): void {
   }
   if (binary === undefined) throw damaged("holds no machine code", undefined, attempt)
   const { platform, architectures, whole } = binary
-  const built = architectures.length > 0 ? `${platform}/${architectures.join("+")}` : `some other ${platform}`
-  if (!isOfSystem(platform) || !architectures.includes(process.arch)) throw wrongPlatform(built, undefined, attempt)
+  const fits = architectures.length === 0 || architectures.includes(process.arch)
+  if (platform !== undefined && !(isOfSystem(platform) && fits)) {
+    throw wrongPlatform([platform, architectures.join("+")].filter(Boolean).join("/"), undefined, attempt)
+  }
   if (!whole) throw damaged("is cut short", undefined, attempt)
 }
 
@@ -110,7 +112,8 @@ function checked(addon: unknown, attempt: Attempt): object {
 /** Why it could not be loaded, as far as loader, system and folders tell. */
 function explained(error: unknown, attempt: Attempt): SyncError {
   const [first = "", ...others] = messagesOf(error)
-  if (/WASI/.test(first)) return wasmWanted(error, attempt)
+  const wasm = ["NAPI_RS_FORCE_WASI", "NAPI_RS_WASI_FLAVOR"].filter((name) => process.env[name])
+  if (/WASI/.test(first) && wasm.length > 0) return wasmWanted(wasm, error, attempt)
   // The generated loader's own message comes first, and then one of each place where it looked.
   const told = [...others, first].find((message) => !NOT_FOUND.test(message))
   // That it is not there is told better by what is: the places where it was looked for would only hide that.
@@ -161,7 +164,7 @@ function absent(attempt: Attempt): SyncError {
   }
   if (!PLATFORMS.includes(platform)) {
     const what = `there is none for ${platform}, only for ${PLATFORMS.join(", ")}.`
-    return failure("unsupported-platform", what, fromSource(platform), fields)
+    return failure("unsupported-platform", what, fromSource(), fields)
   }
   if (folder === undefined) return bundled(attempt)
   const others = installedPlatforms()
@@ -265,8 +268,7 @@ function versionMismatch(got: string, attempt: Attempt): SyncError {
   return failure("version-mismatch", what, remedies, { expected, got, ...pathOf(attempt) })
 }
 
-function wasmWanted(cause: unknown, attempt: Attempt): SyncError {
-  const set = ["NAPI_RS_FORCE_WASI", "NAPI_RS_WASI_FLAVOR"].filter((name) => process.env[name])
+function wasmWanted(set: readonly string[], cause: unknown, attempt: Attempt): SyncError {
   const what = `${set.join(" and ")} asks for WebAssembly, and there is no such build of Syncline.`
   return failure("refused", what, set.map(unset), { cause, ...pathOf(attempt) })
 }
@@ -329,8 +331,8 @@ function installFor(platform: string): Remedy {
   return ["Or, where node_modules is made for this platform:", `npm install --os=${os} --cpu=${cpu}${libc}`]
 }
 
-function fromSource(platform: string): readonly Remedy[] {
-  const name = `export ${OWN_VARIABLE}=<checkout>/native/syncline.${platform}.node`
+function fromSource(): readonly Remedy[] {
+  const name = `export ${OWN_VARIABLE}=<checkout>/native/syncline.<platform>.node`
   return [["Build it in a checkout of Syncline, with Rust installed, and name the file:", "npm run build", name]]
 }
 

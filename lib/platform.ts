@@ -12,7 +12,7 @@ export const PLATFORMS: readonly string[] = [
   "win32-x64-msvc",
 ]
 
-/** What the generated loader takes this process for. */
+/** What the generated loader takes this process for, where there may be a package for it. */
 export function platformName(): string {
   const { platform, arch } = process
   if (platform === "win32") return `win32-${arch}-msvc`

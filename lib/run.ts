@@ -225,7 +225,7 @@ function stringifiedMetadata(metadata: unknown, first: Prepared | undefined): st
   try {
     text = JSON.stringify(metadata) as string | undefined
   } catch (error) {
-    if (error instanceof RangeError && first !== undefined) throw tooDeep(first, error)
+    if (isStackOverflow(error) && first !== undefined) throw tooDeep(first, error)
     throw invalidArgument("metadata must be a JSON object: it has no JSON text", error)
   }
   if (!text?.startsWith("{")) throw invalidArgument(`metadata must be a JSON object, not ${show(metadata)}`)
@@ -233,7 +233,12 @@ function stringifiedMetadata(metadata: unknown, first: Prepared | undefined): st
 }
 
 /** Rust counts the levels of what could be written; where the runtime's stack ends before, it is the same fault. */
-function tooDeep({ target, aggregateID }: Prepared, cause: RangeError): SyncError {
+function tooDeep({ target, aggregateID }: Prepared, cause: unknown): SyncError {
   const subject = { type: target.definition.name, aggregateID }
   return invalidData(subject, "metadata nests too deep to be written as JSON", { cause })
+}
+
+/** V8's and JavaScriptCore's; other RangeErrors are of texts that no string can hold, or the caller's own. */
+function isStackOverflow(error: unknown): boolean {
+  return error instanceof RangeError && error.message.startsWith("Maximum call stack size exceeded")
 }

