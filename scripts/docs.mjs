@@ -25,7 +25,9 @@ async function install() {
   mkdirSync(tools, { recursive: true })
   rmSync(complete, { force: true })
   for (const name of ["package.json", lockfile]) cpSync(join(root, "scripts/reference", name), join(tools, name))
-  const { ok, output } = await run(npm("ci", "--no-audit", "--no-fund", "--loglevel=error"), { cwd: tools })
+  const { ok, output } = await run(npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"), {
+    cwd: tools,
+  })
   if (!ok) throw new Error(`Installing typedoc failed.\n${output}`)
   // Last, so that what was interrupted is begun anew.
   cpSync(join(root, "scripts/reference", lockfile), complete)

