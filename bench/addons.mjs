@@ -1,7 +1,7 @@
-// node bench/addons.mjs OLD.node NEW.node [rounds [word …]]: what did a change of how the addon is built do to its speed? Compares two
-// builds of it, whatever the JavaScript beside them is, so it is no question of `npm run bench`. A round starts a process
-// for each, which measures all tasks, or those with one of the words in their names; who goes first takes turns. Prints
-// Markdown: medians, and the median of the rounds' own ratios.
+// node bench/addons.mjs OLD.node NEW.node [rounds [word …]]: what did a change of how the addon is built do to its
+// speed? Compares two builds of it, whatever the JavaScript beside them is, so it is no question of `npm run bench`. A round
+// starts a process for each, which measures all tasks, or those with one of the words in their names; who goes first takes
+// turns. Prints Markdown: medians, and the median of the rounds' own ratios.
 import { statSync } from "node:fs"
 import path from "node:path"
 import { inChild, machine } from "./harness.mjs"
@@ -18,7 +18,7 @@ for (let round = 0; round < Number(rounds); round++) {
 print(sides)
 
 function measureOnce({ file }) {
-  process.env.NAPI_RS_NATIVE_LIBRARY_PATH = file
+  process.env.SYNCLINE_ADDON_PATH = file
   return inChild("addons.child.mjs", ...words)
 }
 

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 pub use self::sqlite::sqlite_code_name;
 
-/// What every fallible function of the core returns. In a box, because each `?` on its way moves the error: 120 bytes, every
-/// time, were a tenth of the addon, and slowed what succeeds.
+/// What every fallible function of the core returns. In a box, because every `?` on the way moves the error, which is large:
+/// that alone was a ninth of the core's machine code.
 pub type Result<T> = std::result::Result<T, Box<Error>>;
 
 /// Everything that can go wrong in the core. `docs/errors.md` says what a caller should do for each code.
