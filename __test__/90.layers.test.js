@@ -214,6 +214,12 @@ describe("Rust imports go one way", () => {
   }
 })
 
+test("the glibc that an error of loading names is the one that releases are linked against", async () => {
+  const { LOWEST_GLIBC } = await import("../scripts/bounds.mjs")
+  const [, named] = /LOWEST_GLIBC = "([\d.]+)"/.exec(read("lib/loading.ts"))
+  assert.equal(named, LOWEST_GLIBC)
+})
+
 describe("files", () => {
   /** Longer than 420 lines, and how long they may be: one façade, one list of checks in order, one surface, and its foes. */
   const LONGER = {
@@ -259,6 +265,8 @@ describe("files", () => {
       return [{ linux: "linux", darwin: "darwin", windows: "win32" }[system], cpu, abi].filter(Boolean).join("-")
     }
     assert.deepEqual(readdirSync(join(root, "npm")).toSorted(), napi.targets.map(folderOf).toSorted())
+    const { PLATFORMS } = require("../dist/platform.js")
+    assert.deepEqual(PLATFORMS.toSorted(), napi.targets.map(folderOf).toSorted(), "what an error of loading offers")
     for (const folder of readdirSync(join(root, "npm"))) {
       const manifest = JSON.parse(read(`npm/${folder}/package.json`))
       assert.equal(manifest.version, version)

@@ -6,6 +6,7 @@ import { join } from "node:path"
 import { LOWEST_GLIBC } from "./bounds.mjs"
 import { root, run, tool } from "./process.mjs"
 import { checkCompilers } from "./setup.mjs"
+import { addonOf, platformOf, targets } from "./targets.mjs"
 
 /**
  * By the end of a target's name: flags of `napi build`, and what scripts/check-binary.mjs is to allow. What a machine's own
@@ -22,17 +23,16 @@ const SYSTEMS = {
 const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 
 try {
-  await checkCompilers()
-  await build(process.argv[2] ?? /^host: (.*)$/m.exec(await answer("rustc", "-vV"))?.[1])
+  await build(process.argv[2] ?? (await ownTarget()))
 } catch (error) {
   console.error(error.message)
   process.exitCode = 1
 }
 
 async function build(target) {
-  const { targets } = manifest.napi
   if (!targets.includes(target))
     throw new Error(`No addon is published for ${target}. There are:\n${targets.join("\n")}`)
+  await checkCompilers()
   const [, { flags, glibc, needs }] = Object.entries(SYSTEMS).find(([system]) => target.endsWith(system))
   const library = join((await answer("rustc", "--print", "sysroot")).trim(), "lib/rustlib", target, "lib")
   if (!existsSync(library)) throw new Error(`Rust has no standard library for ${target}: rustup target add ${target}`)
@@ -40,23 +40,22 @@ async function build(target) {
 
   const built = await run([...napi(), "--target", target, ...flags, "--", "--locked"], { show: true })
   if (!built.ok) throw new Error(`The addon for ${target} could not be built.`)
-  const addon = `native/${manifest.napi.binaryName}.${platformOf(target)}.node`
+  const addon = `native/${addonOf(platformOf(target))}`
   if (glibc === undefined) return console.log(`${addon}: ${statSync(join(root, addon)).size} bytes`)
   const check = [process.execPath, "scripts/check-binary.mjs", addon, "--glibc", glibc]
   if (!(await run(check, { show: true })).ok) throw new Error("Not to be published.")
+}
+
+/** What Rust builds for where nothing else is said. */
+async function ownTarget() {
+  await checkCompilers()
+  return /^host: (.*)$/m.exec(await answer("rustc", "-vV"))?.[1]
 }
 
 /** What `npm run build:native` runs, which chooses the place and the names of what it makes. */
 function napi() {
   const [, ...words] = manifest.scripts["build:native"].split(" ")
   return tool("@napi-rs/cli", ...words)
-}
-
-/** The platform as napi names it in the addon's file name. */
-function platformOf(target) {
-  const [cpu, , system, abi] = target.split("-")
-  const names = { x86_64: "x64", aarch64: "arm64", windows: "win32" }
-  return [names[system] ?? system, names[cpu], abi].filter(Boolean).join("-")
 }
 
 /** The toolchain comes from npm, and what unpacks it is an addon itself. On an older Node it fails with a riddle. */

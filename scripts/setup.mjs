@@ -3,6 +3,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs"
 import { join } from "node:path"
 import { npm, root, run, tool } from "./process.mjs"
+import { addonOf } from "./targets.mjs"
 
 /** Where a C compiler comes from. */
 const COMPILERS = {
@@ -113,7 +114,7 @@ function sorted(record = {}) {
 }
 
 function addonIsCurrent() {
-  const binary = oldest([`native/syncline.${platformName()}.node`])
+  const binary = oldest([`native/${addonOf(platformName())}`])
   return (
     existsSync(join(root, "native/index.js")) &&
     binary >= newest(["src", "Cargo.toml", "Cargo.lock", "build.rs", ".cargo"])

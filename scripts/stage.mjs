@@ -10,6 +10,7 @@ import { basename, dirname, join, resolve } from "node:path"
 import { parseArgs } from "node:util"
 import { LINUX_ADDON, ROOT_TARBALL } from "./bounds.mjs"
 import { npm, root, run, tool } from "./process.mjs"
+import { addonOf, platformOf, targets as known } from "./targets.mjs"
 
 const { values } = parseArgs({
   options: {
@@ -95,7 +96,7 @@ function targetsFound() {
     existsSync(artifacts) ? readdirSync(artifacts, { recursive: true }).map((name) => basename(name)) : [],
   )
   const [present, missing] = [true, false].map((wanted) =>
-    manifest.napi.targets.filter((target) => found.has(addonOf(platformOf(target))) === wanted),
+    known.filter((target) => found.has(addonOf(platformOf(target))) === wanted),
   )
   if (present.length === 0) throw new Error(`${artifacts} holds no addon: run \`npm run build:native\` first.`)
   if (values.all && missing.length > 0) {
@@ -103,17 +104,6 @@ function targetsFound() {
     throw new Error(`${artifacts} lacks the addons of ${missing.length} targets: ${names.join(", ")}`)
   }
   return present
-}
-
-/** A target as its package and its addon are named for it. */
-function platformOf(target) {
-  const [arch, , system, abi] = target.split("-")
-  const cpu = { x86_64: "x64", aarch64: "arm64" }[arch]
-  return [{ windows: "win32" }[system] ?? system, cpu, abi].filter(Boolean).join("-")
-}
-
-function addonOf(platform) {
-  return `${manifest.napi.binaryName}.${platform}.node`
 }
 
 /** What an earlier staging left must not be published; a folder that holds anything else is not ours to empty. */
