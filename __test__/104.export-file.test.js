@@ -165,12 +165,14 @@ describe("an export that does not come to its end leaves nothing", () => {
       const { openNotes } = require(${JSON.stringify(join(__dirname, "notes.js"))})
       const { store } = openNotes(${JSON.stringify(store.db.name)}, { readonly: true, projectors: [] })
       store.export().toFile(${JSON.stringify(target)})
-        .then(() => console.error("done"), (error) => console.error(error.code, error.cause.code))
+        .then(() => console.error("done"), (error) => console.error(error.code, error.cause?.code ?? error.message))
         .finally(() => store.close())
     `
     const limited = `trap '' XFSZ; ulimit -f 128; exec "$0" -e "$1"`
     const { stderr, status } = spawnSync("sh", ["-c", limited, process.execPath, program], { encoding: "utf8" })
-    assert.deepEqual([stderr.trim(), status], ["ERR_DISK_FULL EFBIG", 0])
+    assert.equal(status, 0)
+    // The second is what Node 20.3.0 can come to, whose writes do not always say that they were refused.
+    assert.match(stderr, /^ERR_DISK_FULL (EFBIG|.* took 65536 of its \d+ bytes, and refused none)\n$/)
     assert.deepEqual(left(folder), [])
   })
 
