@@ -1,8 +1,9 @@
 // Writes into dist/, after tsc, what programs import: for each entry point a file for `require` and one for `import`. There
 // is one build, which both hand on, so that `SyncError` and the default registry exist once whichever way they are
 // imported. Both first load what looks at the runtime, since an older Node cannot read the rest.
-import { readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
+import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const dist = fileURLToPath(new URL("../dist/", import.meta.url))
@@ -32,6 +33,25 @@ for (const entry of entries) {
   writeFileSync(`${dist}${entry}.mjs`, moduleText(entry, values))
   writeFileSync(`${dist}${entry}.d.mts`, declarationText(entry))
   console.log(`dist/${entry}.mjs: ${values.join(", ")}`)
+}
+
+dropUnreachable()
+
+/** Declarations that no entry point leads to are read by nobody, and would be a tenth of what is published. */
+function dropUnreachable() {
+  const reached = new Set()
+  const follow = (file) => {
+    if (reached.has(file)) return
+    reached.add(file)
+    for (const [, path] of readFileSync(file, "utf8").matchAll(/(?:from |import\()"(\.[^"]+?)(?:\.js)?"/g)) {
+      const next = `${join(dirname(file), path)}.d.ts`
+      if (existsSync(next)) follow(next)
+    }
+  }
+  for (const entry of entries) follow(join(dist, `${entry}.d.ts`))
+  for (const name of readdirSync(dist, { recursive: true })) {
+    if (name.endsWith(".d.ts") && !reached.has(join(dist, name))) rmSync(join(dist, name))
+  }
 }
 
 function moduleText(entry, values) {
