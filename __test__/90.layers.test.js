@@ -20,9 +20,9 @@ describe("TypeScript imports go one way", () => {
     "answer authorize body accept history incoming ownership frame follower continuity tail resume live schemas openapi",
     "routes",
   ].flatMap((line) => line.split(" "))
-  const CLIENT = [
-    "backoff remote batches dialect inbox apply connection follow positions receiver push transfer",
-  ].flatMap((line) => line.split(" "))
+  const CLIENT = ["remote dialect inbox connection follow positions receiver push transfer"].flatMap((line) =>
+    line.split(" "),
+  )
   /** Each file may import those before it. */
   const ORDER = [
     "runtime errors promise argument bind payload row sql platform binary loading native schema define",
@@ -30,6 +30,7 @@ describe("TypeScript imports go one way", () => {
     "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream",
     "replayed park replay lines compression export source import settings store index",
     "drizzle foreign json-schema projection sync-event",
+    "follow/backoff follow/failure follow/batches follow/apply follow/following",
     "http/status",
     ...SERVER.map((name) => `http/server/${name}`),
     ...CLIENT.map((name) => `http/client/${name}`),

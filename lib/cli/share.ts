@@ -1,5 +1,6 @@
 import { Argument, Option, type Command } from "commander"
-import { follow, type FollowDetail, type FollowStatus } from "../http/client/follow"
+import type { FollowDetail, FollowStatus } from "../follow/following"
+import { follow } from "../http/client/follow"
 import { push } from "../http/client/push"
 import { checkAddress } from "../http/client/remote"
 import type { Store } from "../store"

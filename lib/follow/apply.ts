@@ -1,9 +1,24 @@
-import { SyncError, show } from "../../errors"
-import type { ReplayAsyncOptions, ReplayResult } from "../../replayed"
-import type { Store } from "../../store"
+import { SyncError, show } from "../errors"
+import type { ReplayAsyncOptions, ReplayResult } from "../replayed"
+import type { Store } from "../store"
 import { Backoff, type BackoffOptions } from "./backoff"
-import type { Lack, Told } from "./inbox"
-import { protocolError } from "./remote"
+import { protocolError } from "./failure"
+
+/** An event that has been told and not yet applied. */
+export interface Told {
+  /** One line of JSON. */
+  readonly text: string
+  /** Where it is known without parsing. */
+  readonly aggregateID?: string
+}
+
+/** What is known of an aggregate that lacks something. */
+export interface Lack {
+  /** The last seq that was told of. */
+  readonly seq: number
+  /** An event of that seq has come, and could not be applied without those before it. */
+  readonly came: boolean
+}
 
 /** Hears why an aggregate stays behind. */
 export type ReportParked = (error: unknown, aggregateID: string) => void
