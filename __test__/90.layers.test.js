@@ -23,6 +23,9 @@ describe("TypeScript imports go one way", () => {
   const CLIENT = ["remote dialect inbox connection follow positions receiver push transfer"].flatMap((line) =>
     line.split(" "),
   )
+  const CLUSTER = [
+    "token message items failure cluster witness search segments fetch authority lane relay ownership reader replicate",
+  ].flatMap((line) => line.split(" "))
   /** Each file may import those before it. */
   const ORDER = [
     "runtime errors promise argument bind payload row sql platform binary loading native schema define",
@@ -35,6 +38,8 @@ describe("TypeScript imports go one way", () => {
     ...SERVER.map((name) => `http/server/${name}`),
     ...CLIENT.map((name) => `http/client/${name}`),
     "http",
+    ...CLUSTER.map((name) => `nats/${name}`),
+    "nats",
     "cli/text cli/progress cli/output cli/interrupt cli/watched cli/database cli/failure cli/command cli/token cli/unapplied",
     "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/share cli/completion cli/program cli/main",
   ].flatMap((line) => line.split(" "))
@@ -78,7 +83,7 @@ describe("TypeScript imports go one way", () => {
     assert.match(read("lib/cli/main.ts"), /^try \{\n(\s*\/\/.*\n)*\s*require\("\.\.\/runtime"\)$/m)
     const { exports } = JSON.parse(read("package.json"))
     const entries = Object.values(exports).flatMap((entry) => [entry.require?.default, entry.import?.default])
-    assert.equal(entries.filter(Boolean).length, 8)
+    assert.equal(entries.filter(Boolean).length, 10)
     for (const file of entries.filter(Boolean)) {
       assert.match(read(file), /^(require\("\.\/runtime\.js"\)|import "\.\/loadable\.mjs")\n/, file)
     }
@@ -89,6 +94,7 @@ describe("TypeScript imports go one way", () => {
   const PACKAGES = [
     [/^lib\/drizzle\.ts$/, /^drizzle-orm/],
     [/^lib\/http\//, /^(hono|eventsource-parser)(\/|$)/],
+    [/^lib\/nats\//, /^@nats-io\/(transport-node|jetstream|kv|obj)$/],
     [/^lib\/cli\//, /^(commander|cli-progress|picocolors|string-width|@hono\/node-server)(\/|$)/],
   ]
 
