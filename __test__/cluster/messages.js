@@ -6,7 +6,7 @@ const { jetstreamManager } = require("@nats-io/jetstream")
 
 /** The messages of an aggregate in their order, by their headers: `{position, after, seq, epoch, owner, segment, id, bytes}`. */
 async function messagesOf({ connection, stream, prefix }, aggregateID) {
-  const { streams } = await jetstreamManager(connection)
+  const { streams } = await jetstreamManager(connection, { timeout: 30_000 })
   const token = aggregateID.replace(/[^A-Za-z0-9_-]/g, (c) => `=${c.charCodeAt(0).toString(16).toUpperCase()}`)
   const found = []
   for (let seq = 1; ; seq = found.at(-1).position + 1) {
