@@ -35,7 +35,8 @@ describe("TypeScript imports go one way", () => {
     ...CLIENT.map((name) => `http/client/${name}`),
     "http",
     "cli/text cli/progress cli/output cli/interrupt cli/watched cli/database cli/failure cli/command cli/token cli/unapplied",
-    "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/share cli/completion cli/program cli/main",
+    "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/following cli/share",
+    "cli/connection cli/cluster cli/completion cli/program cli/main",
   ].flatMap((line) => line.split(" "))
   /** The name of a type alone, which no running code follows. */
   const TYPES_ONLY = { statement: ["database"] }
@@ -88,6 +89,7 @@ describe("TypeScript imports go one way", () => {
   const PACKAGES = [
     [/^lib\/drizzle\.ts$/, /^drizzle-orm/],
     [/^lib\/http\//, /^(hono|eventsource-parser)(\/|$)/],
+    [/^lib\/cli\/connection\.ts$/, /^@nats-io\/transport-node$/],
     [/^lib\/cli\//, /^(commander|cli-progress|picocolors|string-width|@hono\/node-server)(\/|$)/],
   ]
 
