@@ -3,7 +3,7 @@
 // The command's relay and replicate, between processes and a real server of its own.
 
 const assert = require("node:assert/strict")
-const { existsSync, mkdirSync, symlinkSync } = require("node:fs")
+const { existsSync } = require("node:fs")
 const { spawnSync } = require("node:child_process")
 const { join } = require("node:path")
 const { after, before, describe, test } = require("node:test")
