@@ -20,8 +20,11 @@ describe("TypeScript imports go one way", () => {
     "answer authorize body accept history incoming ownership frame follower continuity tail resume live schemas openapi",
     "routes",
   ].flatMap((line) => line.split(" "))
-  const CLIENT = [
-    "backoff remote batches dialect inbox apply connection follow positions receiver push transfer",
+  const CLIENT = ["remote dialect inbox connection follow positions receiver push transfer"].flatMap((line) =>
+    line.split(" "),
+  )
+  const CLUSTER = [
+    "token message items failure cluster witness search segments fetch authority lane relay ownership reader replicate",
   ].flatMap((line) => line.split(" "))
   /** Each file may import those before it. */
   const ORDER = [
@@ -30,10 +33,13 @@ describe("TypeScript imports go one way", () => {
     "job maintain backup adopt verify accept run remove ephemeral owner read stats pull log changes wait stream",
     "replayed park replay lines compression export source import settings store index",
     "drizzle foreign json-schema projection sync-event",
+    "follow/backoff follow/failure follow/batches follow/apply follow/following",
     "http/status",
     ...SERVER.map((name) => `http/server/${name}`),
     ...CLIENT.map((name) => `http/client/${name}`),
     "http",
+    ...CLUSTER.map((name) => `nats/${name}`),
+    "nats",
     "cli/text cli/progress cli/output cli/interrupt cli/watched cli/database cli/failure cli/command cli/token cli/unapplied",
     "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/following cli/share",
     "cli/connection cli/cluster cli/completion cli/program cli/main",
@@ -78,7 +84,7 @@ describe("TypeScript imports go one way", () => {
     assert.match(read("lib/cli/main.ts"), /^try \{\n(\s*\/\/.*\n)*\s*require\("\.\.\/runtime"\)$/m)
     const { exports } = JSON.parse(read("package.json"))
     const entries = Object.values(exports).flatMap((entry) => [entry.require?.default, entry.import?.default])
-    assert.equal(entries.filter(Boolean).length, 8)
+    assert.equal(entries.filter(Boolean).length, 10)
     for (const file of entries.filter(Boolean)) {
       assert.match(read(file), /^(require\("\.\/runtime\.js"\)|import "\.\/loadable\.mjs")\n/, file)
     }
@@ -90,6 +96,7 @@ describe("TypeScript imports go one way", () => {
     [/^lib\/drizzle\.ts$/, /^drizzle-orm/],
     [/^lib\/http\//, /^(hono|eventsource-parser)(\/|$)/],
     [/^lib\/cli\/connection\.ts$/, /^@nats-io\/transport-node$/],
+    [/^lib\/nats\//, /^@nats-io\/(transport-node|jetstream|kv|obj)$/],
     [/^lib\/cli\//, /^(commander|cli-progress|picocolors|string-width|@hono\/node-server)(\/|$)/],
   ]
 

@@ -1,28 +1,26 @@
 "use strict"
 
-// One NATS server with JetStream, for what needs no more than one. It is the one that SYNCLINE_NATS_SERVER names, or that of
-// PATH; where there is none, `noServer` says so, for a test's `skip`.
+// One NATS server with JetStream, for what needs no more than one.
 
-const { spawn, spawnSync } = require("node:child_process")
+const { spawn } = require("node:child_process")
 const { once } = require("node:events")
 const { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } = require("node:fs")
 const { tmpdir } = require("node:os")
 const { join } = require("node:path")
 const { setTimeout: pause } = require("node:timers/promises")
+const binary = require("./nats-binary.js")
 
-const program = process.env.SYNCLINE_NATS_SERVER || "nats-server"
-const noServer =
-  spawnSync(program, ["--version"]).status !== 0 &&
-  "THERE IS NO nats-server: install Debian's package of that name, or set SYNCLINE_NATS_SERVER. Nothing is tested here"
+const found = binary.serverBinary()
 
-if (noServer) console.error(noServer)
+/** Why what needs a server is skipped; false: there is one. */
+const noServer = found === undefined && binary.noServer()
 
 /** Starts one, which nobody else uses. `config`: text for its configuration. `port`: any that is free. Resolves to its `url`, and how it is stopped. */
 async function startServer(config = "", port = -1) {
   const folder = mkdtempSync(join(tmpdir(), "syncline-nats-"))
   const text = `host: 127.0.0.1\nport: ${port}\nports_file_dir: "${folder}"\njetstream { store_dir: "${folder}" }\n${config}\n`
   writeFileSync(join(folder, "server.conf"), text)
-  const child = spawn(program, ["-c", join(folder, "server.conf"), "-l", join(folder, "log")], { stdio: "ignore" })
+  const child = spawn(found.path, ["-c", join(folder, "server.conf"), "-l", join(folder, "log")], { stdio: "ignore" })
   const ended = once(child, "exit")
   const stop = async () => {
     child.kill("SIGKILL")

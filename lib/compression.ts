@@ -30,6 +30,31 @@ export function compressed(
   return encoding === "zstd" ? zstd(source, windowLog) : gzipped(source)
 }
 
+/** Compresses a few bytes at once, with zstd. */
+export function packed(bytes: Uint8Array, windowLog: number): Uint8Array {
+  const compressor = native.compressor(windowLog)
+  return Buffer.concat([native.compress(compressor, bytes), native.compressEnd(compressor)])
+}
+
+/** What {@link packed} gives, as it was. Cut or damaged: `ERR_INVALID_ARGUMENT`. */
+export function unpacked(bytes: Uint8Array): Uint8Array {
+  const decompressor = native.decompressor()
+  const parts: Uint8Array[] = []
+  try {
+    for (let at = 0, complete = false; ;) {
+      const [consumed, output, between] = native.decompress(decompressor, bytes.subarray(at))
+      at += consumed
+      complete = between
+      if (output.length > 0) parts.push(output)
+      else if (at < bytes.length) continue
+      else if (complete) return Buffer.concat(parts)
+      else throw new SyncError("ERR_INVALID_ARGUMENT", "The zstd frame has no end")
+    }
+  } finally {
+    native.decompressEnd(decompressor)
+  }
+}
+
 async function* zstd(source: Chunks, windowLog: number): AsyncGenerator<Uint8Array, void> {
   const compressor = native.compressor(windowLog)
   try {

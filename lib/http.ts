@@ -13,10 +13,11 @@ export type {
   SyncAccess,
 } from "./http/server/authorize"
 export { follow } from "./http/client/follow"
-export type { FollowDetail, FollowOptions, FollowStatus } from "./http/client/follow"
+export type { FollowOptions } from "./http/client/follow"
+export type { FollowDetail, FollowStatus } from "./follow/following"
 export { push } from "./http/client/push"
 export type { PushOptions, PushProgress, PushResult } from "./http/client/push"
 export { transfer } from "./http/client/transfer"
 export type { TransferOptions, Transferred } from "./http/client/transfer"
-export type { BackoffOptions } from "./http/client/backoff"
+export type { BackoffOptions } from "./follow/backoff"
 export type { RemoteOptions } from "./http/client/remote"

@@ -194,6 +194,7 @@ export interface Binding {
     created: number | null,
     owner: string | null,
   ): Recorded | null
+  adoptOwner(handle: Handle, aggregateID: string, owner: string | null, epoch: number): void
   claim(handle: Handle, aggregateID: string, owner: string | null, expectedEpoch: number): [string | null, number]
   owner(handle: Handle, aggregateID: string): [string | null, number] | null
 

@@ -41,6 +41,19 @@ export function claim(
   return { owner: claimed, epoch }
 }
 
+/**
+ * Makes owner and epoch those of another log, in the transaction that is open. `ERR_NOT_OWNER` for a lower epoch, and for
+ * another owner in the same one.
+ */
+export function adoptOwner(
+  { handle, transactions }: WriteContext,
+  aggregateID: string,
+  { owner, epoch }: Ownership,
+): void {
+  transactions.beforeFrame()
+  native.adoptOwner(handle, aggregateID, owner, epoch)
+}
+
 /** Undefined: no such aggregate. */
 export function ownerOf({ handle, transactions }: WriteContext, aggregateID: string): Ownership | undefined {
   transactions.assertOpen()

@@ -44,6 +44,9 @@ export declare function adoptBegin(path: string, options: NativeOpenOptions): Ad
 /** Ends it, done or not, and closes its connection; again is nothing. */
 export declare function adoptEnd(adoption: Adoption): void
 
+/** Makes an aggregate's owner and epoch those of another log. */
+export declare function adoptOwner(handle: Handle, aggregateId: string, owner: string | undefined | null, epoch: number): void
+
 /** Goes on for some milliseconds: `{more, report}` as JSON text; at the end the report has findings. */
 export declare function adoptStep(adoption: Adoption, milliseconds: number): string
 

@@ -837,6 +837,7 @@ module.exports.__napiBindingTarget = __napiStampBindingTarget(nativeBinding, __n
 module.exports = nativeBinding
 module.exports.adoptBegin = nativeBinding.adoptBegin
 module.exports.adoptEnd = nativeBinding.adoptEnd
+module.exports.adoptOwner = nativeBinding.adoptOwner
 module.exports.adoptStep = nativeBinding.adoptStep
 module.exports.aggregates = nativeBinding.aggregates
 module.exports.backup = nativeBinding.backup

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url"
 
 const dist = fileURLToPath(new URL("../dist/", import.meta.url))
 const require = createRequire(import.meta.url)
-const entries = ["index", "drizzle", "sync-event", "http"]
+const entries = ["index", "drizzle", "sync-event", "http", "nats"]
 
 // Node 20 reports what a CommonJS module throws under `import()` a second time, as unhandled, though it is caught: so for
 // `import` it is an ES module that throws.

@@ -76,6 +76,25 @@ pub fn claim(
     Ok((owner.map(str::to_owned), epoch + 1))
 }
 
+/// Makes the aggregate's owner and epoch those of another log: a higher epoch, whoever has it, and in the same epoch the owner
+/// of what is nobody's here. Refused are a lower epoch and, in the same one, a different owner. What is unknown is known from
+/// then on, as where it is claimed.
+pub fn adopt(connection: &Connection, aggregate_id: &str, owner: Option<&str>, epoch: i64) -> Result<()> {
+    owner.map_or(Ok(()), check_name)?;
+    let Some(sequence) = tables::find_sequence(connection, aggregate_id)? else {
+        tables::insert_sequence(connection, aggregate_id, owner, epoch)?;
+        return Ok(());
+    };
+    let same = sequence.owner.as_deref() == owner;
+    if epoch < sequence.epoch || (epoch == sequence.epoch && !same && sequence.owner.is_some()) {
+        return Err(refused(aggregate_id, &sequence, owner, Some(epoch)));
+    }
+    if epoch > sequence.epoch || !same {
+        tables::update_owner(connection, sequence.key, owner, epoch)?;
+    }
+    Ok(())
+}
+
 fn refused(aggregate_id: &str, sequence: &Sequence, got: Option<&str>, got_epoch: Option<i64>) -> Box<Error> {
     Error::NotOwner {
         aggregate_id: aggregate_id.to_owned(),

@@ -239,6 +239,14 @@ impl Store {
         })
     }
 
+    /// Makes an aggregate's owner and epoch those of another log.
+    pub fn adopt_owner(&self, aggregate_id: &str, owner: Option<&str>, epoch: i64) -> Result<()> {
+        self.with(|core| {
+            event::check_aggregate_id(aggregate_id, None)?;
+            core.framed(|core| owner::adopt(&core.connection, aggregate_id, owner, epoch))
+        })
+    }
+
     /// Owner and epoch of an aggregate.
     pub fn owner(&self, aggregate_id: &str) -> Result<Option<(Option<String>, i64)>> {
         self.with_log(|core| {

@@ -320,6 +320,18 @@ pub fn claim(
     Ok(owner_values(Maker::new(env), owner.as_deref(), epoch))
 }
 
+/// Makes an aggregate's owner and epoch those of another log.
+#[napi(catch_unwind)]
+pub fn adopt_owner(
+    env: &Env,
+    #[napi(ts_arg_type = "Handle")] handle: &Handle,
+    aggregate_id: String,
+    owner: Option<String>,
+    epoch: f64,
+) -> napi::Result<()> {
+    handle.adopt_owner(&aggregate_id, owner.as_deref(), epoch as i64).or_throw(env)
+}
+
 /// Owner and epoch of an aggregate, `null` where it is unknown.
 #[napi(catch_unwind, ts_return_type = "[owner: string | null, epoch: number] | null")]
 pub fn owner(env: &Env, #[napi(ts_arg_type = "Handle")] handle: &Handle, aggregate_id: String) -> napi::Result<Raw> {

@@ -1,20 +1,11 @@
 import type { Store } from "../../store"
-import type { Applier } from "./apply"
-import { BATCH_BYTES } from "./batches"
+import type { Applier } from "../../follow/apply"
+import { BATCH_BYTES } from "../../follow/batches"
+import { unreachable } from "../../follow/failure"
+import type { Progress } from "../../follow/following"
 import { listen, type Dialect, type Listening, type Wanted } from "./dialect"
 import { Inbox } from "./inbox"
-import { Remote, unreachable, type Address } from "./remote"
-
-/** What a connection tells of itself. */
-export interface Progress {
-  connecting(): void
-  /** The server has answered, and all histories are asked for. */
-  catchingUp(): void
-  /** That it has a history to give. */
-  answered(): void
-  /** Everything has been applied that there was. Also said again. */
-  live(): void
-}
+import { Remote, type Address } from "./remote"
 
 /**
  * One connection to a server, for as long as it lasts. It listens first and then asks for the history, which so reaches

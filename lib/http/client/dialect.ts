@@ -1,8 +1,9 @@
 import { createParser, type ParseError } from "eventsource-parser"
 import { MAX_AGGREGATE_ID_BYTES } from "../../argument"
 import type { SyncError } from "../../errors"
-import { BATCH_BYTES, elements, wholeLines } from "./batches"
-import { compressedBody, protocolError, unreachable, type Answer, type Body, type Remote } from "./remote"
+import { BATCH_BYTES, elements, wholeLines } from "../../follow/batches"
+import { protocolError, unreachable } from "../../follow/failure"
+import { compressedBody, type Answer, type Body, type Remote } from "./remote"
 
 /** What a server tells while it is listened to. */
 export type LiveMessage =
@@ -62,11 +63,6 @@ export async function listen(remote: Remote, { aggregates, limit }: Listening): 
   if (older.is(TYPES.events)) return new Older(older, aggregates, limit)
   older.end()
   throw refusal
-}
-
-/** How long a line may be that a store can do anything with: any event that a server stores by default, metadata and all. */
-export function longestLine(maxEventBytes: number): number {
-  return Math.max(64 * 1024 * 1024, 3 * maxEventBytes)
 }
 
 /** Whether a refusal may come from a server that does not know the path. */

@@ -2,13 +2,14 @@ import { checkAggregateIDs, checkBoolean, checkChoice, checkFunction, checkInteg
 import { checkOptions, checkOwner, checkSignal } from "../../argument"
 import type { WriteContext } from "../../context"
 import { SyncError, invalidArgument, show, type ErrorCode } from "../../errors"
-import { described } from "../../publish"
+import { Applier } from "../../follow/apply"
+import { Backoff, type BackoffOptions } from "../../follow/backoff"
+import { longestLine } from "../../follow/batches"
+import { Following, warning, type FollowDetail, type FollowStatus, type ReportError } from "../../follow/following"
 import type { ReplayAsyncOptions } from "../../replayed"
 import { Store } from "../../store"
-import { Applier } from "./apply"
-import { Backoff, pause, type BackoffOptions } from "./backoff"
-import { Connection, type Progress } from "./connection"
-import { longestLine, type Listening } from "./dialect"
+import { Connection } from "./connection"
+import type { Listening } from "./dialect"
 import { REMOTE_OPTIONS, checkAddress, retryAfterOf, type Address, type RemoteOptions } from "./remote"
 
 /**
@@ -47,35 +48,6 @@ export interface FollowOptions extends RemoteOptions {
 }
 
 /**
- * - `connecting`: the server is being asked.
- * - `catching-up`: it answers; what was recorded while nobody listened is being fetched.
- * - `live`: everything has been applied that was there to be followed, and what is recorded comes by itself.
- * - `waiting`: an attempt failed, and the next one is made in a while.
- * - `stopped`: the last one.
- * @example
- * const ended = new AbortController()
- * const onStatus = (status: FollowStatus) => status === "live" && ended.abort()
- * await follow(phone, { ...remote, signal: ended.signal, onStatus })
- */
-export type FollowStatus = "connecting" | "catching-up" | "live" | "waiting" | "stopped"
-
-/**
- * What is known beside a status.
- * @example
- * import { SyncError } from "syncline"
- * const onStatus = (_: string, { error }: FollowDetail) => error instanceof SyncError && console.log(error.code)
- * await follow(phone, { ...remote, token: "wrong", onStatus }).catch(() => {}) // prints ERR_UNAUTHORIZED
- */
-export interface FollowDetail {
-  /** `waiting`, and `stopped` where it rejects: why. */
-  error?: unknown
-  /** `waiting`: how many attempts have failed in a row. */
-  attempt?: number
-  /** `waiting`: milliseconds until the next one. */
-  delay?: number
-}
-
-/**
  * Keeps a store up with a server: fetches what is newer, applies it, and goes on with whatever is recorded there, over
  * broken connections and restarts on both sides. What the store holds says where it goes on, so nothing is lost and nothing
  * applied twice, whenever either side is killed. Resolves when the signal aborts or the store is closed.
@@ -95,7 +67,7 @@ export async function follow<Tx>(store: Store<Tx>, options: FollowOptions): Prom
   context.transactions.assertUsable("follow")
   if (!context.record) throw invalidArgument("follow needs a store that records (record: true)")
   if (store.db.readonly) throw new SyncError("ERR_READONLY", "follow needs a store that is not opened read-only")
-  await new Following(store, context, settings).run()
+  await following(store as Store, context, settings)
 }
 
 interface Settings {
@@ -104,7 +76,7 @@ interface Settings {
   readonly replay: ReplayAsyncOptions
   readonly signal: AbortSignal | undefined
   readonly onStatus: FollowOptions["onStatus"]
-  readonly onError: NonNullable<FollowOptions["onError"]>
+  readonly onError: ReportError
   readonly backoff: BackoffOptions | undefined
 }
 
@@ -123,7 +95,7 @@ const FOLLOW_OPTIONS = [
 
 function checkFollow(options: FollowOptions): Settings {
   const given = checkOptions("follow", options, FOLLOW_OPTIONS)
-  const { aggregates, publish, unknown, signal, onStatus, onError = warn, backoff } = given
+  const { aggregates, publish, unknown, signal, onStatus, onError = warning("Following"), backoff } = given
   const owner = checkOwner("owner", given.owner) ?? undefined
   const epoch = given.epoch === undefined ? undefined : checkInteger("epoch", given.epoch, 0)
   if (owner !== undefined && epoch === 0) throw invalidArgument("epoch must be at least 1 where there is an owner")
@@ -147,121 +119,33 @@ function checkFollow(options: FollowOptions): Settings {
 }
 
 /** One call of `follow`: connections, one after the other, until it stops. */
-class Following {
-  readonly #stop = new AbortController()
-  readonly #backoff: Backoff
-  readonly #applier: Applier
-  readonly #listening: Listening
-  #status: FollowStatus | undefined
-  /** A server of this protocol has answered: what answers in its place later is a proxy, and may be gone soon. */
-  #worked = false
-  /** When the present connection was live first, by `performance.now`. */
-  #live: number | undefined
-  /** What one of the caller's functions threw. */
-  #thrown: { readonly error: unknown } | undefined
-  /** What was reported last of what concerns all aggregates. */
-  #reported: string | undefined
-
-  constructor(
-    private readonly store: Pick<Store, "replayAllAsync" | "sequence" | "sequences">,
-    private readonly context: WriteContext,
-    private readonly settings: Settings,
-  ) {
-    const { replay, backoff, aggregates, onError } = settings
-    this.#backoff = new Backoff(backoff)
-    this.#applier = new Applier(store, { ...replay, signal: this.#stop.signal }, backoff, (error, aggregateID) => {
-      this.#call(() => onError(error, { aggregateID }))
-    })
-    this.#listening = { aggregates, limit: longestLine(context.maxEventBytes) }
-  }
-
-  async run(): Promise<void> {
-    const { signal } = this.settings
-    const stop = () => this.#stop.abort()
-    const undo = this.context.transactions.onClose(stop)
-    signal?.addEventListener("abort", stop)
-    if (signal?.aborted) stop()
-    let failure: { readonly error: unknown } | undefined
-    try {
-      while (!this.#stop.signal.aborted) await this.#attempt()
-    } catch (error) {
-      failure = { error }
-    } finally {
-      undo()
-      signal?.removeEventListener("abort", stop)
-    }
-    this.#become("stopped", failure)
-    if (failure !== undefined) throw failure.error
-  }
-
-  /** One connection, and the pause after it. */
-  async #attempt(): Promise<void> {
-    const { applied } = this.#applier
-    this.#live = undefined
-    try {
-      const { address } = this.settings
-      await new Connection(this.store, this.#applier, address, this.#listening, this.#progress).run(this.#stop.signal)
-    } catch (error) {
-      if (this.#thrown !== undefined) throw this.#thrown.error
-      if (this.#stop.signal.aborted) return
-      if (this.#isFinal(error)) throw error
-      // One that does nothing and lives for a moment is no success, or a server that fails at once would be asked again at once.
-      const lasted = this.#live === undefined ? 0 : performance.now() - this.#live
-      if (this.#applier.applied > applied || lasted > this.#backoff.longest) {
-        this.#backoff.reset()
-        this.#reported = undefined
-      }
-      await this.#wait(error as SyncError)
-    }
-  }
-
-  async #wait(error: SyncError): Promise<void> {
-    const delay = this.#backoff.next(retryAfterOf(error))
-    if (!PASSING.has(error.code) && error.status !== UNAVAILABLE) this.#report(error)
-    this.#become("waiting", { error, attempt: this.#backoff.failures, delay })
-    await pause(delay, this.#stop.signal)
-  }
-
-  #report(error: SyncError): void {
-    const what = `${error.code} ${error.message}`
-    if (this.#reported === what) return
-    this.#reported = what
-    this.#call(() => this.settings.onError(error, {}))
-  }
-
-  /** Whether it is no use to try again. An error with a status is the server's. */
-  #isFinal(error: unknown): boolean {
-    if (!(error instanceof SyncError)) return true
-    if (error.status === undefined && OWN_FAULT.has(error.code)) return true
-    // Also after hours: a token that was taken back does not come back.
-    if (error.code === "ERR_UNAUTHORIZED" || error.code === "ERR_FORBIDDEN") return true
-    return !this.#worked && WRONG_REQUEST.has(error.code)
-  }
-
-  readonly #progress: Progress = {
-    connecting: () => this.#become("connecting"),
-    catchingUp: () => this.#become("catching-up"),
-    answered: () => void (this.#worked = true),
-    live: () => {
-      this.#live ??= performance.now()
-      this.#become("live")
+async function following(store: Store, context: WriteContext, settings: Settings): Promise<void> {
+  const { address, aggregates, replay, backoff, onError } = settings
+  const listening: Listening = { aggregates, limit: longestLine(context.maxEventBytes) }
+  let applier: Applier | undefined
+  await new Following(context, {
+    ...settings,
+    applied: () => applier?.applied ?? 0,
+    isFinal,
+    isPassing: ({ code, status }) => PASSING.has(code) || status === UNAVAILABLE,
+    retryAfter: retryAfterOf,
+    connect: (progress, signal) => {
+      applier ??= new Applier(store, { ...replay, signal }, backoff, (error, aggregateID) => {
+        progress.report(() => onError(error, { aggregateID }))
+      })
+      return new Connection(store, applier, address, listening, progress).run(signal)
     },
-  }
+  }).run()
+}
 
-  #become(status: FollowStatus, detail: FollowDetail = {}): void {
-    if (this.#status === status) return
-    this.#status = status
-    this.#call(() => this.settings.onStatus?.(status, detail))
-  }
-
-  #call(callback: () => void): void {
-    try {
-      callback()
-    } catch (error) {
-      this.#thrown ??= { error }
-      throw error
-    }
-  }
+/** Whether it is no use to try again. An error with a status is the server's. */
+function isFinal(error: unknown, worked: boolean): boolean {
+  if (!(error instanceof SyncError)) return true
+  if (error.status === undefined && OWN_FAULT.has(error.code)) return true
+  // Also after hours: a token that was taken back does not come back.
+  if (error.code === "ERR_UNAUTHORIZED" || error.code === "ERR_FORBIDDEN") return true
+  // A server of this protocol has answered: what answers in its place later is a proxy, and may be gone soon.
+  return !worked && WRONG_REQUEST.has(error.code)
 }
 
 /** What passes by itself, and is nobody's fault. */
@@ -282,9 +166,3 @@ const WRONG_REQUEST: ReadonlySet<ErrorCode> = new Set([
   "ERR_TOO_LARGE",
   "ERR_UNSUPPORTED_MEDIA_TYPE",
 ])
-
-function warn(error: unknown, { aggregateID }: { aggregateID?: string }): void {
-  const { code, reason } = described(error)
-  const what = aggregateID === undefined ? "Following waits" : `Aggregate "${aggregateID}" stays behind`
-  process.emitWarning(`${what}: ${reason}`, { type: "SynclineWarning", code })
-}

@@ -1,20 +1,5 @@
+import type { Lack, Told } from "../../follow/apply"
 import type { LiveMessage } from "./dialect"
-
-/** An event that has been told and not yet applied. */
-export interface Told {
-  /** One line of JSON. */
-  readonly text: string
-  /** Where it is known without parsing. */
-  readonly aggregateID?: string
-}
-
-/** What is known of an aggregate that lacks something. */
-export interface Lack {
-  /** The last seq that was told of. */
-  readonly seq: number
-  /** An event of that seq has come, and could not be applied without those before it. */
-  readonly came: boolean
-}
 
 /** What may wait; past any of these bounds all of it is dropped, since the history has it. One event always may. */
 const CAPACITY = { events: 1_000, characters: 8 * 1024 * 1024, aggregates: 10_000 }

@@ -1,6 +1,7 @@
 import type { SyncError } from "../../errors"
 import { TYPES, isUnknownPath } from "./dialect"
-import { protocolError, type Remote } from "./remote"
+import { protocolError } from "../../follow/failure"
+import type { Remote } from "./remote"
 
 /** What a server holds of an aggregate. */
 export interface Position {

@@ -1,7 +1,8 @@
 import { SyncError } from "../../errors"
 import type { Lines } from "../../lines"
 import { TYPES } from "./dialect"
-import { compressedBody, protocolError, type Body, type Remote } from "./remote"
+import { protocolError } from "../../follow/failure"
+import { compressedBody, type Body, type Remote } from "./remote"
 
 /** Lines of one aggregate, which go behind one another. */
 export type Part = Pick<Lines, "aggregateID" | "bytes" | "events" | "gaps" | "removed">

@@ -1,7 +1,8 @@
 import { checkInteger } from "../../argument"
 import { CutShort, compressed, decompressed } from "../../compression"
 import { SyncError, invalidArgument, show } from "../../errors"
-import { MAX_TIMER } from "./backoff"
+import { MAX_TIMER } from "../../follow/backoff"
+import { protocolError, unreachable } from "../../follow/failure"
 import { errorFrom } from "../status"
 
 /**
@@ -222,14 +223,6 @@ export class Answer {
 /** How long a server asks for rest before the request that was so refused is made again, in milliseconds; 0: it does not. */
 export function retryAfterOf(error: unknown): number {
   return error instanceof SyncError ? (retryAfter.get(error) ?? 0) : 0
-}
-
-export function protocolError(message: string, cause?: unknown): SyncError {
-  return new SyncError("ERR_PROTOCOL", message, cause === undefined ? {} : { cause })
-}
-
-export function unreachable(message: string, cause?: unknown): SyncError {
-  return new SyncError("ERR_UNREACHABLE", message, cause === undefined ? {} : { cause })
 }
 
 const retryAfter = new WeakMap<SyncError, number>()

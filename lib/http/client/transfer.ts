@@ -1,12 +1,14 @@
 import { MAX_OWNER_BYTES, checkAggregateID, checkName, checkOptions, checkSignal } from "../../argument"
 import type { WriteContext } from "../../context"
 import { SyncError, invalidArgument, show, type ErrorCode } from "../../errors"
-import type { Ownership } from "../../owner"
+import { adoptOwner, type Ownership } from "../../owner"
 import { Store } from "../../store"
-import { Backoff, pause } from "./backoff"
-import { TYPES, historyOf, longestLine } from "./dialect"
+import { Backoff, pause } from "../../follow/backoff"
+import { longestLine } from "../../follow/batches"
+import { protocolError } from "../../follow/failure"
+import { TYPES, historyOf } from "./dialect"
 import { positionOf, type Position } from "./positions"
-import { REMOTE_OPTIONS, Remote, checkAddress, protocolError, retryAfterOf, type Address } from "./remote"
+import { REMOTE_OPTIONS, Remote, checkAddress, retryAfterOf, type Address } from "./remote"
 import type { RemoteOptions } from "./remote"
 
 /**
@@ -80,8 +82,6 @@ interface Settings {
 
 /** Of what must not be left half done. */
 const ATTEMPTS = 5
-/** Of an aggregate without events, whose owner changed as often. */
-const MOST_CLAIMS = 10_000
 const PAUSES = { initial: 100, longest: 2_000 }
 
 class Transfer {
@@ -161,31 +161,9 @@ class Transfer {
     }
   }
 
-  /** Owner and epoch reach the store by a replay of what it holds, in the name of the owner. */
   async #adopt(epoch: number): Promise<void> {
     const { aggregateID, owner, signal } = this.settings
-    const seq = this.store.sequence(aggregateID)
-    if (seq < 0) return this.#adoptEmpty(epoch)
-    const held = { kind: "gap", aggregateID, after: seq - 1, through: seq } as const
-    await this.store.replayAllAsync([held], { owner, epoch, signal })
-  }
-
-  /** Of what nobody has written there is nothing to replay: it is claimed until the epoch is the same, in one transaction. */
-  #adoptEmpty(epoch: number): void {
-    const { aggregateID, owner } = this.settings
-    const another = owner === "-" ? "+" : "-"
-    this.store.transaction(() => {
-      let here: Ownership = this.store.owner(aggregateID) ?? { owner: null, epoch: 0 }
-      // What a server says must not keep this process busy for ever.
-      if (epoch - here.epoch > MOST_CLAIMS) throw conflict(aggregateID, epoch, here)
-      while (here.epoch < epoch) {
-        const next = here.owner === null ? another : null
-        const last = here.epoch + 1 === epoch
-        if (last && here.owner === owner) break
-        here = this.store.claim(aggregateID, last ? owner : next)
-      }
-      if (here.epoch !== epoch || here.owner !== owner) throw conflict(aggregateID, epoch, here)
-    })
+    await this.context.queue.enqueue(() => adoptOwner(this.context, aggregateID, { owner, epoch }), signal)
   }
 
   /** Answers what is to be thrown. */

@@ -1,9 +1,26 @@
-import { SyncError, show } from "../../errors"
-import type { ReplayAsyncOptions, ReplayResult } from "../../replayed"
-import type { Store } from "../../store"
+import { SyncError, show } from "../errors"
+import type { ReplayAsyncOptions, ReplayResult } from "../replayed"
+import type { Store } from "../store"
 import { Backoff, type BackoffOptions } from "./backoff"
-import type { Lack, Told } from "./inbox"
-import { protocolError } from "./remote"
+import { protocolError } from "./failure"
+
+/** What has been told of one aggregate and not yet been applied. */
+export interface Told {
+  /** A line of JSON, or several of them. */
+  readonly text: string | Uint8Array
+  /** Where it is known without parsing. */
+  readonly aggregateID?: string
+  /** The last one in it, where it is known without parsing. */
+  readonly seq?: number
+}
+
+/** What is known of an aggregate that lacks something. */
+export interface Lack {
+  /** The last seq that was told of. */
+  readonly seq: number
+  /** An event of that seq has come, and could not be applied without those before it. */
+  readonly came: boolean
+}
 
 /** Hears why an aggregate stays behind. */
 export type ReportParked = (error: unknown, aggregateID: string) => void
@@ -39,13 +56,18 @@ export class Applier {
   async live(told: readonly Told[]): Promise<Map<string, Lack>> {
     const lacking = new Map<string, Lack>()
     const wanted = this.#parked.size === 0 ? told : told.filter((one) => !this.#isLeftOut(one, lacking))
-    for (const result of await this.#replay(wanted.map(({ text }) => text).join("\n"))) {
+    for (const result of await this.#replay(joined(wanted))) {
       const { aggregateID, error } = result
       if (error instanceof SyncError && error.code === "ERR_SEQUENCE_MISMATCH" && !this.#parked.has(aggregateID)) {
         lacking.set(aggregateID, { seq: Number(error.got), came: true })
       } else this.#judge(result)
     }
     return lacking
+  }
+
+  /** Parks an aggregate for a reason that no replay could find. */
+  leave(aggregateID: string, error: SyncError): void {
+    if (!this.#parked.has(aggregateID)) this.#park(aggregateID, error)
   }
 
   /** The histories of these aggregates, or of all, are about to be asked for: what was wrong may be so no more. */
@@ -132,14 +154,21 @@ export class Applier {
     return text.slice(from)
   }
 
-  #isLeftOut({ text, aggregateID }: Told, lacking: Map<string, Lack>): boolean {
-    const { seq, ...names } = namesIn(text)
-    const id = aggregateID ?? names.aggregateID
+  #isLeftOut(told: Told, lacking: Map<string, Lack>): boolean {
+    const names = told.seq === undefined ? namesIn(String(told.text)) : told
+    const id = told.aggregateID ?? names.aggregateID
+    const { seq = -1 } = names
     if (id === undefined || !this.#parked.has(id)) return false
     const due = this.#gaps.get(id)?.due ?? Infinity
     if (due <= performance.now()) lacking.set(id, { seq, came: true })
     return true
   }
+}
+
+function joined(told: readonly Told[]): Uint8Array | string {
+  if (told.every(({ text }) => typeof text === "string")) return told.map(({ text }) => text).join("\n")
+  const ended = Buffer.from("\n")
+  return Buffer.concat(told.flatMap(({ text }) => [typeof text === "string" ? Buffer.from(text) : text, ended]))
 }
 
 /** What replay throws for a whole batch because of one item. */

@@ -1,4 +1,4 @@
-import { checkInteger, checkOptions } from "../../argument"
+import { checkInteger, checkOptions } from "../argument"
 
 /**
  * How long is waited between two attempts, in milliseconds.

@@ -1,7 +1,12 @@
-import { protocolError, unreachable } from "./remote"
+import { protocolError, unreachable } from "./failure"
 
 /** Bytes of lines, or so, that are applied together: some thousand small events, and so long the write lock is held. */
 export const BATCH_BYTES = 1024 * 1024
+
+/** How long a line may be that a store can do anything with: any event that a server stores by default, metadata and all. */
+export function longestLine(maxEventBytes: number): number {
+  return Math.max(64 * 1024 * 1024, 3 * maxEventBytes)
+}
 
 const LINE_FEED = 10
 
