@@ -3,7 +3,7 @@
 // The command's relay and replicate, between processes and a real server of its own.
 
 const assert = require("node:assert/strict")
-const { existsSync } = require("node:fs")
+const { existsSync, readFileSync } = require("node:fs")
 const { spawnSync } = require("node:child_process")
 const { join } = require("node:path")
 const { after, before, describe, test } = require("node:test")
@@ -17,20 +17,13 @@ const { linesOf, logFile, refused, start, syncline, told, well, withLog } = comm
 const PASSWORD = "not-to-be-printed"
 const skip = noServer
 
-/** With a user, and one that may only read. */
+/** With a user who may do everything. */
 let server
 let url
 let host
 before(async () => {
   if (skip) return
-  const reads = ["$JS.API.INFO", "$JS.API.STREAM.*.>", "$JS.API.CONSUMER.>", "$KV.none"]
-  const publish = JSON.stringify(reads)
-  server = await startServer(
-    `authorization { users: [
-    { user: ann, password: "${PASSWORD}" }
-    { user: ben, password: "${PASSWORD}", permissions: { publish: [], subscribe: "_INBOX.>" } }
-  ] }`.replace("[]", publish),
-  )
+  server = await startServer(`authorization { user: ann, password: "${PASSWORD}" }`)
   host = new URL(server.url).host
   url = `nats://ann:${PASSWORD}@${host}`
 })
@@ -185,6 +178,37 @@ describe("replicate", { skip }, () => {
     assert.match(stderr, /^warning: a was left as it was: /m)
     assert.match(stdout, /Up to date: 3 new events/)
   })
+})
+
+test("the permissions in docs/cluster.md are enough, and nobody may do more with them", { skip }, async () => {
+  const text = readFileSync(join(__dirname, "../docs/cluster.md"), "utf8")
+  const [, lists] = /^```conf\n([^]*?)^```$/m.exec(text)
+  const [reads, writes] = [...lists.matchAll(/\[([^\]]*)\]/g)].map(([, list]) => list)
+  const user = (name, ...may) =>
+    `{ user: ${name}, password: ${name}, permissions: { publish: [${may.join("\n")}], subscribe: "_INBOX.>" } }`
+  const users = [
+    user("admin", reads, writes, '"$JS.API.STREAM.CREATE.>"'),
+    user("writer", reads, writes),
+    user("reader", reads),
+  ]
+  const own = await startServer(`authorization { users: [${users.join("\n")}] }`)
+  const as = (name) => [`${name}:${name}@${new URL(own.url).host}`, "--stream", "sessions", "--once"]
+  const path = logFile([...history("a", 3_000), ...history("b", 3)])
+  const relay = (name, ...args) => syncline(["relay", path, ...as(name), "--replicas", "1", "--window", "100", ...args])
+  assert.equal((await relay("writer")).code, 1)
+  assert.equal((await relay("admin", "--aggregate", "b")).code, 0)
+  assert.deepEqual((await relay("writer")).stderr, "")
+  withLog(path, (store) => store.remove("b"))
+  add(path, history("a", 300, 3_000))
+  assert.deepEqual((await relay("writer", "--owner", "desk")).stderr, "")
+  const copy = file("copy.db")
+  assert.equal((await syncline(["replicate", copy, ...as("reader")])).code, 0)
+  assert.deepEqual(await told(copy), await told(path))
+  const more = logFile(history("c", 1), "more.db")
+  const refusal = await syncline(["relay", more, ...as("reader"), "--replicas", "1"])
+  assert.equal(refusal.code, 1)
+  assert.match(refusal.stderr, /Permissions Violation for Publish to .* \(ERR_FORBIDDEN\)/)
+  await own.stop()
 })
 
 describe("what is wrong is told before a database is made:", () => {
