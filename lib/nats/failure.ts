@@ -12,6 +12,8 @@ const NOT_NOW: ReadonlySet<string> = new Set([
   "ClosedConnectionError",
   "ConnectionError",
   "DrainingConnectionError",
+  // Said of a cluster that has no leader at the moment, too.
+  "JetStreamNotEnabled",
   "JetStreamStatusError",
   "NoRespondersError",
   "RequestError",

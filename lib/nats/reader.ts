@@ -79,7 +79,9 @@ export class Reader {
       this.applier.retry()
       await this.#consume(await this.#start())
     } catch (error) {
-      if (this.#end.signal.reason !== BACK) throw error
+      if (this.#end.signal.reason === BACK) return
+      // What was being done ends with the attempt, and is not its reason.
+      throw this.#end.signal.aborted ? this.#reason() : error
     } finally {
       clearInterval(watch)
       stopped.removeEventListener("abort", stop)
