@@ -20,6 +20,12 @@ const NOT_NOW: ReadonlySet<string> = new Set([
   "TimeoutError",
 ])
 
+const FORBIDDEN: ReadonlySet<unknown> = new Set([
+  "AuthorizationError",
+  "PermissionViolationError",
+  "UserAuthenticationExpiredError",
+])
+
 /** Whether a guarded write came too late. */
 export function isRefusal(error: unknown): boolean {
   return WRONG_LAST.has(codeOf(error))
@@ -33,21 +39,18 @@ export function isNotThere(error: unknown): boolean {
 /** What a client has thrown, as a `SyncError`. */
 export function failureOf(error: unknown, what: string): SyncError {
   if (error instanceof SyncError) return error
-  const { name, message, status } = Object(error) as { name?: string; message?: string; status?: number }
+  const { name, message, status, cause } = Object(error) as Error & { status?: number }
   const text = `${what}: ${message}`
   if (name === "StreamNotFoundError" || name === "ConsumerNotFoundError") {
     return new SyncError("ERR_NOT_FOUND", text, { cause: error })
   }
-  if (
-    name === "AuthorizationError" ||
-    name === "PermissionViolationError" ||
-    name === "UserAuthenticationExpiredError"
-  ) {
+  // A request that is not allowed is told as one that failed, because of it.
+  if (FORBIDDEN.has(name) || FORBIDDEN.has(Object(cause).name)) {
     return new SyncError("ERR_FORBIDDEN", text, { cause: error })
   }
   if (name === "InvalidArgumentError") return invalidArgument(text, error)
   // 4xx says that the request makes no sense to this server; what else it says may be otherwise another time.
-  if (NOT_NOW.has(name ?? "") || (status ?? 0) >= 500) return unreachable(text, error)
+  if (NOT_NOW.has(name) || (status ?? 0) >= 500) return unreachable(text, error)
   return protocolError(text, error)
 }
 
