@@ -1,0 +1,29 @@
+"use strict"
+
+// What is on the stream, read with the client alone.
+
+const { jetstreamManager } = require("@nats-io/jetstream")
+
+/** The messages of an aggregate in their order, by their headers: `{position, after, seq, epoch, owner, segment, id, bytes}`. */
+async function messagesOf({ connection, stream, prefix }, aggregateID) {
+  const { streams } = await jetstreamManager(connection)
+  const token = aggregateID.replace(/[^A-Za-z0-9_-]/g, (c) => `=${c.charCodeAt(0).toString(16).toUpperCase()}`)
+  const found = []
+  for (let seq = 1; ; seq = found.at(-1).position + 1) {
+    const message = await streams.getMessage(stream, { seq, next_by_subj: `${prefix}.${token}` })
+    if (message === null) return found
+    const header = (name) => message.header.get(name)
+    found.push({
+      position: message.seq,
+      after: Number(header("Syncline-After")),
+      seq: Number(header("Syncline-Seq")),
+      epoch: Number(header("Syncline-Epoch") || 0),
+      owner: header("Syncline-Owner") || null,
+      segment: header("Syncline-Segment") || undefined,
+      id: header("Nats-Msg-Id"),
+      bytes: message.data.length,
+    })
+  }
+}
+
+module.exports = { messagesOf }
