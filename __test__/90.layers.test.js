@@ -24,7 +24,7 @@ describe("TypeScript imports go one way", () => {
     line.split(" "),
   )
   const CLUSTER = [
-    "token message items failure cluster witness search segments fetch authority lane relay ownership reader replicate",
+    "token message items failure cluster witness search segments fetch authority lane relay ownership pool delivery intake reader replicate",
   ].flatMap((line) => line.split(" "))
   /** Each file may import those before it. */
   const ORDER = [

@@ -65,6 +65,10 @@ export class Applier {
     return lacking
   }
 
+  isParked(aggregateID: string): boolean {
+    return this.#parked.has(aggregateID)
+  }
+
   /** Parks an aggregate for a reason that no replay could find. */
   leave(aggregateID: string, error: SyncError): void {
     if (!this.#parked.has(aggregateID)) this.#park(aggregateID, error)

@@ -38,6 +38,12 @@ export interface Stored extends Message {
   readonly position: number
 }
 
+/** The same, its lines as they were sent: of many that wait, each may take a hundred times the memory once it is unpacked. */
+export interface Sealed extends Omit<Stored, "lines"> {
+  readonly body: Uint8Array
+  readonly isPacked: boolean
+}
+
 const HEADER = {
   id: "Nats-Msg-Id",
   aggregate: "Syncline-Aggregate",
@@ -89,31 +95,53 @@ export interface Raw {
 }
 
 /** `ERR_PROTOCOL` for a message that no relay has written. Lines are not looked at here. */
-export function decode({ subject, seq: position, headers: head, data }: Raw): Stored {
-  const named = head?.get(HEADER.aggregate)
+export function decode(raw: Raw): Stored {
+  const sealed = sealedOf(raw)
+  return { ...sealed, lines: linesOf(sealed) }
+}
+
+/** {@link decode}, but for the lines. */
+export function sealedOf({ subject, seq: position, headers: given, data: body }: Raw): Sealed {
+  // Walked once: each look-up by name walks them all.
+  const head = new Map<string, string | undefined>()
+  for (const [name, values] of given ?? []) head.set(name, values[0])
+  const named = head.get(HEADER.aggregate)
   const aggregateID = named ? unescaped(named) : aggregateOf(subject.slice(subject.lastIndexOf(".") + 1))
+  if (aggregateID === undefined) throw foreign(subject, position, "its subject names no aggregate")
   const number = (name: string, missing?: number): number => {
-    const text = head?.get(name) ?? ""
+    const text = head.get(name) ?? ""
     if (text === "" && missing !== undefined) return missing
     if (!/^(-1|\d{1,16})$/.test(text)) throw foreign(subject, position, `its ${name} is "${text}"`)
     return Number(text)
   }
-  if (aggregateID === undefined) throw foreign(subject, position, "its subject names no aggregate")
-  const owner = head?.get(HEADER.owner)
-  const message = {
+  const owner = head.get(HEADER.owner)
+  return {
     position,
     aggregateID,
-    id: head?.get(HEADER.id) ?? "",
+    id: head.get(HEADER.id) ?? "",
     after: number(HEADER.after),
     seq: number(HEADER.seq),
     removed: number(HEADER.removed, -1),
     epoch: number(HEADER.epoch, 0),
     owner: owner ? (unescaped(owner) ?? null) : null,
-    segment: head?.get(HEADER.segment) || undefined,
-    type: unescaped(head?.get(HEADER.type) ?? ""),
+    segment: head.get(HEADER.segment) || undefined,
+    type: unescaped(head.get(HEADER.type) ?? ""),
+    body,
+    isPacked: body.length > 0 && head.get(HEADER.encoding) === "zstd",
   }
-  const isPacked = data.length > 0 && head?.get(HEADER.encoding) === "zstd"
-  return { ...message, lines: isPacked ? unpacked(data) : data }
+}
+
+/** What was sealed. `ERR_PROTOCOL`: it is damaged. */
+export function linesOf({ body, isPacked, position, aggregateID }: Sealed): Uint8Array {
+  if (!isPacked) return body
+  try {
+    return unpacked(body)
+  } catch (error) {
+    throw protocolError(
+      `The message at ${position} of the stream, of aggregate "${aggregateID}", cannot be unpacked`,
+      error,
+    )
+  }
 }
 
 /** Of the last item, so that a message which is made anew after an answer was lost is known again. */

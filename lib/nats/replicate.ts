@@ -118,6 +118,8 @@ async function replicating(store: Store, context: WriteContext, settings: Settin
   const { place, aggregates, replay, backoff, onError } = settings
   const cluster = new Cluster(place)
   let applier: Applier | undefined
+  /** Subjects of which has been told that they have a message of somebody else. */
+  const strange = new Set<string>()
   await new Following(context, {
     ...settings,
     applied: () => applier?.applied ?? 0,
@@ -127,7 +129,13 @@ async function replicating(store: Store, context: WriteContext, settings: Settin
       applier ??= new Applier(store, { ...replay, signal }, backoff, (error, aggregateID) => {
         progress.report(() => onError(error, { aggregateID }))
       })
-      for (;;) await new Reader(context, cluster, applier, aggregates, progress).run(signal)
+      const foreign = (error: SyncError, subject: string) => {
+        if (strange.has(subject)) return
+        strange.add(subject)
+        progress.report(() => onError(error, {}))
+      }
+      const reading = { context, cluster, applier, aggregates, owner: replay.owner, progress, foreign }
+      for (;;) await new Reader(reading).run(signal)
     },
   }).run()
 }

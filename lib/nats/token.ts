@@ -24,8 +24,22 @@ export function escaped(text: string): string {
   )
 }
 
+/** What was unescaped last: the subjects and types of a stream are few beside its messages. */
+const known = new Map<string, string | undefined>()
+
+const MOST_KNOWN = 10_000
+
 /** Undefined for what `escaped` does not give. */
 export function unescaped(escapedText: string): string | undefined {
+  if (escapedText === "") return undefined
+  if (known.has(escapedText)) return known.get(escapedText)
+  const text = unescapedAnew(escapedText)
+  if (known.size >= MOST_KNOWN) known.clear()
+  known.set(escapedText, text)
+  return text
+}
+
+function unescapedAnew(escapedText: string): string | undefined {
   if (!/^(?:[A-Za-z0-9_-]|=[0-9A-F]{2})+$/.test(escapedText)) return undefined
   const bytes = Buffer.from(
     escapedText.replace(/=(..)/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16))),
