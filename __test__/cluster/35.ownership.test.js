@@ -33,13 +33,21 @@ function device(owner) {
   const { store, Written } = openNotes(join(folder, `${streams}-${ends.length}.db`), { owner })
   ends.push(() => store.close())
   const errors = []
-  const runs = async (work, { replicas, aggregateID: _, ...at }) => {
+  const runs = async (work, { replicas, connection, stream, prefix }) => {
     const ended = new AbortController()
     ends.push(() => ended.abort())
     await new Promise((resolve, reject) => {
       const onStatus = (status) => status === "live" && resolve()
       const onError = (error, about) => errors.push([error.code, about.aggregateID])
-      const options = { ...at, ...(work === relay && { replicas }), signal: ended.signal, onStatus, onError }
+      const options = {
+        connection,
+        stream,
+        prefix,
+        ...(work === relay && { replicas }),
+        signal: ended.signal,
+        onStatus,
+        onError,
+      }
       work(store, { ...options, backoff: { initial: 10, longest: 100 } }).catch(reject)
     })
   }
