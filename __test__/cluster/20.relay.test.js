@@ -193,6 +193,28 @@ describe("relay", { skip }, () => {
     await one.end()
   })
 
+  test("makes everything anew where the cluster has lost everything, in an epoch that is no earlier one", async () => {
+    const at = place()
+    const { store, Written } = opened({ owner: "me" })
+    for (let n = 0; n < 60; n++) store.run(Written, { noteID: `n${n % 3}`, text: `${n}` })
+    const one = relaying(store, { ...at, window: 5 })
+    await one.live
+    const before = store.owner("n2").epoch
+    const { streams } = await jetstreamManager(connection)
+    for (const prefix of ["", "KV_", "OBJ_"]) {
+      for (const suffix of ["", "-owners", "-segments"])
+        await streams.delete(prefix + at.stream + suffix).catch(() => {})
+    }
+    await until(() => onStream(at, "n2", 19).catch(() => false))
+    await until(() => onStream(at, "n0", 19))
+    await until(() => onStream(at, "n1", 19))
+    assert.ok(store.owner("n2").epoch >= before)
+    assert.ok(one.errors.every(([code, aggregateID]) => code === "ERR_NOT_FOUND" && aggregateID === undefined))
+    const copy = await replica(at)
+    for (const id of ["n0", "n1", "n2"]) assert.deepEqual(copy.read(id), store.read(id))
+    await one.end()
+  })
+
   test("keeps a window on the stream, and what is older in segments, of which there are few", async () => {
     const at = place()
     const { store, Written } = opened()
