@@ -3,11 +3,12 @@
 // What is on the stream, read with the client alone.
 
 const { jetstreamManager } = require("@nats-io/jetstream")
+const { Kvm } = require("@nats-io/kv")
 
 /** The messages of an aggregate in their order, by their headers: `{position, after, seq, epoch, owner, segment, id, bytes}`. */
 async function messagesOf({ connection, stream, prefix }, aggregateID) {
   const { streams } = await jetstreamManager(connection, { timeout: 30_000 })
-  const token = aggregateID.replace(/[^A-Za-z0-9_-]/g, (c) => `=${c.charCodeAt(0).toString(16).toUpperCase()}`)
+  const token = tokenOf(aggregateID)
   const found = []
   for (let seq = 1; ; seq = found.at(-1).position + 1) {
     const message = await streams.getMessage(stream, { seq, next_by_subj: `${prefix}.${token}` })
@@ -26,4 +27,13 @@ async function messagesOf({ connection, stream, prefix }, aggregateID) {
   }
 }
 
-module.exports = { messagesOf }
+/** The last seq that is in an aggregate's segments. */
+async function packedOf({ connection, stream }, aggregateID) {
+  const keys = await new Kvm(connection).open(`${stream}-segments`)
+  return (await keys.get(tokenOf(aggregateID)))?.json().segments.at(-1)?.through ?? -1
+}
+
+const tokenOf = (aggregateID) =>
+  aggregateID.replace(/[^A-Za-z0-9_-]/g, (c) => `=${c.charCodeAt(0).toString(16).toUpperCase()}`)
+
+module.exports = { messagesOf, packedOf }
