@@ -41,7 +41,8 @@ describe("TypeScript imports go one way", () => {
     ...CLUSTER.map((name) => `nats/${name}`),
     "nats",
     "cli/text cli/progress cli/output cli/interrupt cli/watched cli/database cli/failure cli/command cli/token cli/unapplied",
-    "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/share cli/completion cli/program cli/main",
+    "cli/look cli/log cli/mend cli/own cli/move cli/serving cli/serve cli/following cli/share",
+    "cli/connection cli/cluster cli/completion cli/program cli/main",
   ].flatMap((line) => line.split(" "))
   /** The name of a type alone, which no running code follows. */
   const TYPES_ONLY = { statement: ["database"] }
@@ -94,6 +95,7 @@ describe("TypeScript imports go one way", () => {
   const PACKAGES = [
     [/^lib\/drizzle\.ts$/, /^drizzle-orm/],
     [/^lib\/http\//, /^(hono|eventsource-parser)(\/|$)/],
+    [/^lib\/cli\/connection\.ts$/, /^@nats-io\/transport-node$/],
     [/^lib\/nats\//, /^@nats-io\/(transport-node|jetstream|kv|obj)$/],
     [/^lib\/cli\//, /^(commander|cli-progress|picocolors|string-width|@hono\/node-server)(\/|$)/],
   ]

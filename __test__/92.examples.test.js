@@ -8,6 +8,7 @@ const fs = require("node:fs")
 const os = require("node:os")
 const path = require("node:path")
 const { after, before, describe, test } = require("node:test")
+const { serverBinary, noServer } = require("./nats-binary.js")
 
 const example = path.resolve(__dirname, "..", "examples", "agent-session")
 
@@ -84,6 +85,31 @@ describe("examples/existing-server", () => {
       assert.match(stdout, new RegExp(`^${name} +without token: 401$`, "m"))
       assert.match(stdout, new RegExp(`^${name} +followed: +Written on the ${name} server$`, "m"))
     }
+  })
+})
+
+describe("examples/cluster", () => {
+  const server = serverBinary()
+
+  test("kills and pauses servers, hands a session over, and finds all equal", { skip: !server && noServer() }, () => {
+    process.env.SYNCLINE_NATS_SERVER = server.path
+    const { status, stdout, stderr } = start("cluster", "3", "400")
+    delete process.env.SYNCLINE_NATS_SERVER
+    assert.equal(status, 0, stderr)
+    assert.match(stdout, /^servers +three of nats-server \d/m)
+    assert.match(stdout, /^handed +ses_\w+ to reader-1 at seq \d+ in .* epoch \d+; it wrote [1-9]\d* more$/m)
+    assert.match(stdout, /^broken +servers were killed \d+ times and paused \d+ times \(seed 3\)$/m)
+    const equal = stdout
+      .match(/^equal .*$/gm)
+      .map((line) => line.replace(/^equal +([\w-]+) .* ([\d,]+) events.*$/, "$1 $2"))
+    assert.deepEqual(equal.slice(0, 3), ["writer 400", "reader-1 400", "reader-2 400"])
+    assert.match(equal[3], /^reader-3 [1-3]\d\d$/)
+  })
+
+  test("says how it is used when it does not understand an argument", () => {
+    const { status, stderr } = start("cluster", "many")
+    assert.equal(status, 2)
+    assert.match(stderr, /^usage: npm start/)
   })
 })
 

@@ -17,6 +17,7 @@ const {
 const { tmpdir } = require("node:os")
 const { dirname, join } = require("node:path")
 const { after, before, describe, test } = require("node:test")
+const { noServer, startServer } = require("./nats-server")
 
 const root = join(__dirname, "..")
 const documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"]
@@ -28,11 +29,20 @@ let folder
 
 before(() => {
   folder = mkdtempSync(join(tmpdir(), "syncline-readme-"))
-  for (const scope of ["@types", "@hono"]) mkdirSync(join(folder, "node_modules", scope), { recursive: true })
+  for (const scope of ["@types", "@hono", "@nats-io"])
+    mkdirSync(join(folder, "node_modules", scope), { recursive: true })
   const link = (target, name) => symlinkSync(target, join(folder, "node_modules", name), "junction")
   link(root, "syncline")
-  for (const name of ["zod", "drizzle-orm", "kysely", "hono", "@hono/node-server", "@types/node"])
-    link(join(root, "node_modules", name), name)
+  const packages = [
+    "zod",
+    "drizzle-orm",
+    "kysely",
+    "hono",
+    "@hono/node-server",
+    "@types/node",
+    "@nats-io/transport-node",
+  ]
+  for (const name of packages) link(join(root, "node_modules", name), name)
   for (const { name, code } of snippets) {
     // Saved as ESM and as CommonJS: a reader's project may be either.
     for (const extension of ["mts", "cts"]) writeFileSync(join(folder, `${name}.${extension}`), code)
@@ -59,11 +69,15 @@ describe("snippets", () => {
 
   for (const { name, title, code, runs, prints } of snippets) {
     if (!runs) continue
-    test(`${title} runs, and prints what it says`, async () => {
+    // What connects to a cluster has a server of its own.
+    const onServer = code.includes("@nats-io/")
+    test(`${title} runs, and prints what it says`, { skip: onServer && noServer }, async (t) => {
       const own = join(folder, `run-${name}`)
       mkdirSync(own)
       const compiled = join(folder, "out", `${name}.mjs`)
-      const { status, output, errors } = await run(compiled, own)
+      const server = onServer ? await startServer() : undefined
+      t.after(() => server?.stop())
+      const { status, output, errors } = await run(compiled, own, { ...process.env, NATS_URL: server?.url })
       assert.equal(status, 0, errors)
       assert.equal(errors, "")
       if (prints !== undefined) assert.equal(output.trim(), prints.trim())
@@ -169,9 +183,9 @@ function quotedAlike(text) {
   return text.replaceAll('"', "'").trim()
 }
 
-function run(program, cwd) {
+function run(program, cwd, env = process.env) {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, [program], { cwd, timeout: 30_000 })
+    const child = spawn(process.execPath, [program], { cwd, env, timeout: 30_000 })
     const result = { output: "", errors: "" }
     child.stdout.on("data", (chunk) => (result.output += chunk))
     child.stderr.on("data", (chunk) => (result.errors += chunk))

@@ -14,6 +14,7 @@ const entryPoints = {
   "syncline/drizzle": "lib/drizzle.ts",
   "syncline/sync-event": "lib/sync-event.ts",
   "syncline/http": "lib/http.ts",
+  "syncline/nats": "lib/nats.ts",
 }
 
 const DECLARATION = /^export (?:declare |async )?(const|function|(?:abstract )?class|interface|type)\*? (\w+)/

@@ -44,6 +44,7 @@ async function runOne(name) {
   const own = join(folder, `run-${name}`)
   mkdirSync(own)
   process.chdir(own)
+  process.env["NATS_USER"] = `user${name}`
   const printed = []
   const announced = []
   const promised = new Set()

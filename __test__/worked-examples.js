@@ -4,7 +4,7 @@
 //
 // So that an example is short, it begins where the programs in scripts/reference/README.md end, the front page of the
 // generated reference. Their blocks stand in front of the examples of their entry point (those of `syncline` also in front
-// of the examples for drizzle and http): each block that declares a name which the example uses, and what that block needs in
+// of the examples for drizzle, http and nats): each block that declares a name which the example uses, and what that block needs in
 // its turn. Everything that the entry point exports is imported. An example runs in an empty folder, and may `await`.
 //
 // What an example says behind a whole statement is held to it:
@@ -14,18 +14,25 @@
 //   statement // does not compile
 //   console.log(…) // text        this is printed; so says `// prints text` of a statement that makes something else print
 // What is printed, and not announced, fails.
+//
+// Those of `syncline/nats` run on one server, each in an account of its own, and only where there is a server.
 
 const { execFile } = require("node:child_process")
 const { mkdirSync, readFileSync, symlinkSync, writeFileSync } = require("node:fs")
 const { join } = require("node:path")
 const { promisify } = require("node:util")
 const { entryPoints, examplesOf, publicSymbols } = require("./documented")
+const { noServer, startServer } = require("./nats-server")
 
 const root = join(__dirname, "..")
-const packages = ["zod", "drizzle-orm", "hono", "@hono/node-server", "@types/node"]
+const packages = ["zod", "drizzle-orm", "hono", "@hono/node-server", "@types/node", "@nats-io/transport-node"]
+const ON_SERVER = "syncline/nats"
 const frontPage = readFileSync(join(root, "scripts/reference/README.md"), "utf8")
 
-/** `{name, file, line, program, lines}` of every example of these symbols; `lines` says where each line comes from. */
+/**
+ * `{name, file, line, program, lines, onServer}` of every example of these symbols; `lines` says where each line comes from,
+ * `onServer` whether it takes a server.
+ */
 function programsOf(entry, symbols) {
   return symbols
     .flatMap((symbol) => [symbol, ...symbol.members])
@@ -34,6 +41,7 @@ function programsOf(entry, symbols) {
         name: symbol.name,
         file: symbol.file,
         line,
+        onServer: entry === ON_SERVER,
         ...programOf(entry, code, line),
       })),
     )
@@ -41,7 +49,8 @@ function programsOf(entry, symbols) {
 
 /** Compiles programs in a folder, all at once. Resolves to what the compiler has to say, in the lines of the sources. */
 async function compile(folder, programs) {
-  for (const scope of ["@types", "@hono"]) mkdirSync(join(folder, "node_modules", scope), { recursive: true })
+  for (const scope of ["@types", "@hono", "@nats-io"])
+    mkdirSync(join(folder, "node_modules", scope), { recursive: true })
   const link = (target, name) => symlinkSync(target, join(folder, "node_modules", name), "junction")
   link(root, "syncline")
   for (const name of packages) link(join(root, "node_modules", name), name)
@@ -70,13 +79,16 @@ async function compile(folder, programs) {
 
 /** Runs compiled programs, in a few processes. Resolves to what went wrong with each: nothing, for all that work. */
 async function run(folder, programs, processes = 4) {
-  const names = programs.map((_, index) => String(index))
+  const server =
+    programs.some(({ onServer }) => onServer) && !noServer ? await startServer(accounts(programs)) : undefined
+  const names = programs.flatMap(({ onServer }, index) => (onServer && noServer ? [] : [String(index)]))
   const size = Math.ceil(names.length / processes)
   const parts = Array.from({ length: processes }, (_, part) => names.slice(part * size, (part + 1) * size))
   const failures = await Promise.all(
     parts.map(async (part) => {
       const runner = join(__dirname, "example-runner.js")
-      const output = await succeeded(execFile, process.execPath, [runner, folder, ...part], { timeout: 60_000 })
+      const options = { timeout: 60_000, env: { ...process.env, NATS_URL: server?.url } }
+      const output = await succeeded(execFile, process.execPath, [runner, folder, ...part], options)
       const results = output.split("\n").flatMap((line) => (line.startsWith("{") ? [JSON.parse(line)] : []))
       const missing = part.find((name) => !results.some((result) => result.name === name))
       const told = results.flatMap(({ name, failures }) =>
@@ -85,7 +97,14 @@ async function run(folder, programs, processes = 4) {
       return missing === undefined ? told : [...told, complaint(programs[missing], 0, `the process ended:\n${output}`)]
     }),
   )
+  await server?.stop()
   return failures.flat()
+}
+
+/** One for each program, so that all may use the same names. */
+function accounts(programs) {
+  const each = programs.map((_, index) => `user${index} { jetstream: enabled, users: [ { user: user${index} } ] }`)
+  return `accounts { ${each.join("\n")} }`
 }
 
 /** What a command printed, also where it failed. */
@@ -174,7 +193,7 @@ function elided(value) {
 /** The blocks of the front page that examples of an entry point may go on from. */
 function blocksBefore(entry) {
   const sections = frontPage.split(/^## /m)
-  const entries = ["syncline/drizzle", "syncline/http"].includes(entry) ? ["syncline", entry] : [entry]
+  const entries = ["syncline/drizzle", "syncline/http", "syncline/nats"].includes(entry) ? ["syncline", entry] : [entry]
   return entries.flatMap((name) => {
     const section = sections.find((text) => text.startsWith(`\`${name}\`\n`)) ?? ""
     return [...section.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, code]) => code.trimEnd())

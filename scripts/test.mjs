@@ -1,7 +1,7 @@
 // npm test [-- word …]: sets up, runs every step, prints the totals. With words only the steps of those names run, and of
 // the JavaScript suite only the files whose names contain one: `npm test -- 20 run`, `npm test -- clippy`.
-// npm run test:package, test:runtimes: the suites that install what was packed, and that run under other runtimes; words
-// choose among their files. npm run test:all: everything.
+// npm run test:cluster, test:package, test:runtimes: the suites that start servers, one file after the other, that install
+// what was packed, and that run under other runtimes; words choose among their files. npm run test:all: everything.
 // npm run soak [-- word …]: the long form of those tests that have one, one file after the other. Both print their figures.
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -18,6 +18,8 @@ if (soak) process.env["SYNCLINE_SOAK"] = "1"
 const STEP_TIMEOUT = (soak ? 12 * 60 : 20) * 60_000
 /** The suites that install packages and take minutes: `npm test` leaves them to commands of their own. */
 const INSTALLING = ["package", "runtimes"]
+/** All suites that have a folder of their own. */
+const SUITES = ["cluster", ...INSTALLING]
 /** The same for one file of the JavaScript suite. */
 const FILE_TIMEOUT = (soak ? 3 * 60 : 5) * 60_000
 
@@ -31,6 +33,7 @@ const steps = {
   clippy: () => check(["cargo", "clippy", "--quiet", "--locked", "--all-targets", "--", "--deny", "warnings"]),
   rust: rustTests,
   node: () => nodeTests("__test__"),
+  cluster: () => nodeTests("__test__/cluster"),
   package: () => nodeTests("__test__/package"),
   runtimes: () => nodeTests("__test__/runtimes"),
 }
@@ -51,7 +54,7 @@ function isWanted(name) {
   if (everything || words.includes(name)) return true
   if (INSTALLING.includes(name)) return false
   if (words.length === 0) return !soak || name === "rust" || name === "node"
-  return name === "node" && fileWords.length > 0 && !INSTALLING.some((suite) => words.includes(suite))
+  return name === "node" && fileWords.length > 0 && !SUITES.some((suite) => words.includes(suite))
 }
 
 /** Runs one step, adds its counts to the totals and prints one line, or everything when something failed. */
@@ -114,7 +117,8 @@ async function nodeTests(suite) {
       `--test-reporter=${reporter}`,
       `--test-reporter-destination=${destination}`,
     ])
-    const alone = soak ? ["--test-concurrency=1"] : []
+    // Three servers each, whose elections need their time.
+    const alone = soak || suite.endsWith("cluster") ? ["--test-concurrency=1"] : []
     const patience = INSTALLING.some((name) => suite.endsWith(name)) ? 4 : 1
     const timeout = `--test-timeout=${FILE_TIMEOUT * patience}`
     const command = [process.execPath, "--test", timeout, ...alone, ...reporters]

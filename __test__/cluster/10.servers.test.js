@@ -12,7 +12,7 @@ describe("a cluster", { skip }, () => {
     console.log(`figures cluster: nats-server ${binary.version} from ${binary.from}`)
     const cluster = await startCluster()
     const connection = await cluster.connect()
-    const manager = await jetstreamManager(connection)
+    const manager = await jetstreamManager(connection, { timeout: 30_000 })
     await manager.streams.add({ name: "S", subjects: ["s.*"], num_replicas: 3 })
     const publish = async (text) =>
       (await jetstream(connection).publish("s.a", text, { timeout: 30_000, retries: 60 })).seq

@@ -121,6 +121,7 @@ describe("through kills, pauses, cuts and disks that go back", { skip }, () => {
     }
     over = true
     const failures = await failing
+    await cluster.ready()
     const all = Object.fromEntries(AGGREGATES.map((id) => [id, ROUNDS - 1]))
     for (const { store } of [first, third]) await store.waitFor(all, { timeout: PATIENCE })
     console.log(`figures cluster: chaos with seed ${SEED}: ${JSON.stringify(failures)}`)

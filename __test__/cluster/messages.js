@@ -7,7 +7,7 @@ const { headers } = require("@nats-io/transport-node")
 
 /** The messages of an aggregate in their order, by their headers: `{position, after, seq, epoch, owner, segment, id, bytes}`. */
 async function messagesOf({ connection, stream, prefix }, aggregateID) {
-  const { streams } = await jetstreamManager(connection)
+  const { streams } = await jetstreamManager(connection, { timeout: 30_000 })
   const token = tokenOf(aggregateID)
   const found = []
   for (let seq = 1; ; seq = found.at(-1).position + 1) {

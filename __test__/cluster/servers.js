@@ -23,6 +23,10 @@ const PATIENCE = 60_000
 const running = new Set()
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")))
 
+/** Closes what was started, at the end of the test file that loads this one. */
+const opened = new Set()
+after(() => Promise.all([...opened].map((close) => close())))
+
 /** One server: its process ends with this one. */
 class Node {
   #child
@@ -153,7 +157,7 @@ async function startCluster({ size = 3, path = binary.path, maxPayload = 1024 * 
       rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
     },
   }
-  after(() => cluster.close())
+  opened.add(() => cluster.close())
   for (const node of nodes) node.start()
   await cluster.ready()
   return cluster
@@ -191,7 +195,7 @@ async function startProxy(target) {
       }
     }),
   )
-  after(() => (pairs.forEach((pair) => pair.forEach((socket) => socket.destroy())), server.close()))
+  opened.add(() => (pairs.forEach((pair) => pair.forEach((socket) => socket.destroy())), server.close()))
   const every = (act) => pairs.forEach((pair) => pair.forEach(act))
   return {
     url: `127.0.0.1:${server.address().port}`,

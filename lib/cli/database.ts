@@ -13,8 +13,13 @@ export type Access = "read" | "write" | "create"
  * Opens a log without the program's definitions, for as long as some work takes. It packs nothing by itself: which events
  * stay rows is for the program to say, and `maintain` for who calls it.
  */
-export async function withStore<T>(path: string, access: Access, work: (store: Store) => T | Promise<T>): Promise<T> {
-  const store = openLog(path, access)
+export async function withStore<T>(
+  path: string,
+  access: Access,
+  work: (store: Store) => T | Promise<T>,
+  owner?: string,
+): Promise<T> {
+  const store = openLog(path, access, owner)
   try {
     return await work(store)
   } finally {
@@ -23,8 +28,8 @@ export async function withStore<T>(path: string, access: Access, work: (store: S
 }
 
 /** The same, for who closes it himself. */
-export function openLog(path: string, access: Access): Store {
-  if (access === "create") return openFile(path, false)
+export function openLog(path: string, access: Access, owner?: string): Store {
+  if (access === "create") return openFile(path, false, owner)
   assertExists(path)
   try {
     // Opening for writing would make a log in whatever database this is.
@@ -38,7 +43,7 @@ export function openLog(path: string, access: Access): Store {
       `${show(path)} has no event log: it is empty, or the database of a program that does not use syncline`,
     )
   }
-  return openFile(path, false)
+  return openFile(path, false, owner)
 }
 
 /** `ERR_NOT_FOUND` where there is no file, with what more there is to say about that. */
@@ -52,7 +57,7 @@ export function assertExists(path: string, more = ", and this command makes none
   }
 }
 
-function openFile(path: string, readonly: boolean): Store {
+function openFile(path: string, readonly: boolean, owner?: string): Store {
   // A registry of its own: the default one is not frozen for it, and knows nothing either.
-  return open(path, { registry: createRegistry(), readonly, packing: false })
+  return open(path, { registry: createRegistry(), readonly, packing: false, owner })
 }

@@ -17,7 +17,7 @@ const HINTS: Partial<Record<ErrorCode, string>> = {
   ERR_BUSY: "Another program holds the file. Try again when it is done.",
   ERR_NOT_OWNER: "Who owns what is told by: syncline ls <db>",
   ERR_UNAUTHORIZED: "Give the server's token: --token-file <file>, or SYNCLINE_TOKEN in the environment.",
-  ERR_UNREACHABLE: "Check the address, and that the server runs: syncline serve <db>",
+  ERR_UNREACHABLE: "Check the address, and that the server runs: syncline serve <db>, or a cluster's nats-server.",
   ERR_PROTOCOL: "Check the address: what answers there is no sync server.",
   ERR_UNKNOWN_EVENT: "The program that knows these events has to do this, or to `reproject` first.",
 }

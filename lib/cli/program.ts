@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { Command } from "commander"
 import { createColors } from "picocolors"
+import { addCluster } from "./cluster"
 import { addCompletion } from "./completion"
 import { EXIT, report } from "./failure"
 import { addLog } from "./log"
@@ -69,6 +70,7 @@ function createProgram(output: Output): Command {
   program.commandsGroup("To share:")
   addServe(program)
   addShare(program)
+  addCluster(program)
   program.commandsGroup("Further:")
   addCompletion(program)
   program.helpCommand("help [command]", "print the help of a command")

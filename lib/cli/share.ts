@@ -1,17 +1,15 @@
 import { Argument, Option, type Command } from "commander"
-import type { FollowDetail, FollowStatus } from "../follow/following"
 import { follow } from "../http/client/follow"
 import { push } from "../http/client/push"
 import { checkAddress } from "../http/client/remote"
-import type { Store } from "../store"
 import { DB, addCommand, does, repeatedOption } from "./command"
 import { withStore } from "./database"
 import { EXIT, described } from "./failure"
+import { LEFT, STORED, followed, type Told } from "./following"
 import type { Output } from "./output"
-import type { Progress } from "./progress"
-import { counted, printable } from "./text"
+import { counted } from "./text"
 import { addTokenOptions, tokenOf, type TokenOptions } from "./token"
-import { noteUnprojected, warnOfLeft } from "./unapplied"
+import { warnOfLeft } from "./unapplied"
 import { watched } from "./watched"
 
 const URL_ARGUMENT = new Argument("<url>", "the server's address: https://example.org")
@@ -38,10 +36,10 @@ write those aggregates. An aggregate that cannot go on is told of, and others do
     // Before a database is made for it.
     const token = tokenOf(options)
     checkAddress({ url, token })
-    return withStore(db, "create", async (store) => {
-      const following = new Following(output, store, { ...options, url, token })
-      await watched(output, DOING.connecting, "events", (progress, signal) => following.run(progress, signal))
-      return following.left.size === 0 ? EXIT.done : EXIT.findings
+    const { aggregate: aggregates, owner, once } = options
+    return withStore(db, "create", (store) => {
+      const start = (told: Told) => follow(store, { url, token, aggregates, owner, ...told, ...STORED })
+      return followed(output, store, { place: url, once, brings: true, left: LEFT, start })
     })
   })
 
@@ -96,128 +94,4 @@ interface FollowFlags extends TokenOptions {
   aggregate?: string[]
   owner?: string
   once?: boolean
-}
-
-/** What is followed, and how; the address and the token have been looked at. */
-interface Wanted extends Omit<FollowFlags, keyof TokenOptions> {
-  url: string
-  token: string | undefined
-}
-
-const DOING: Record<FollowStatus, string> = {
-  connecting: "Connecting",
-  "catching-up": "Catching up",
-  live: "Live",
-  waiting: "Waiting for the server",
-  stopped: "Stopped",
-}
-
-/** Between two looks at how far it is, in milliseconds. */
-const LOOK = 100
-
-/** One call of `follow`, and what is told of it. */
-class Following {
-  /** The aggregates that stay behind. */
-  readonly left = new Set<string>()
-  readonly #stop = new AbortController()
-  #printing = Promise.resolve()
-  #applied = 0
-  #isLive = false
-  /** Of the bar. */
-  #title = DOING.connecting
-  /** With --once: why it was given up. */
-  #failure: unknown
-  /** That what it stores waits for the program. */
-  #hasNoted = false
-  /** What was told of the last attempt that failed. */
-  #told: string | undefined
-
-  constructor(
-    private readonly output: Output,
-    private readonly store: Store,
-    private readonly flags: Wanted,
-  ) {}
-
-  /** Until the signal, which is its end where it has caught up; before that it is interrupted. */
-  async run(progress: Progress, signal: AbortSignal): Promise<void> {
-    const { store, flags } = this
-    const undo = store.subscribeAll(() => void this.#applied++)
-    const looking = setInterval(() => this.#isLive || progress.to(this.#applied, undefined, this.#title), LOOK)
-    try {
-      await follow(store, {
-        url: flags.url,
-        token: flags.token,
-        aggregates: flags.aggregate,
-        owner: flags.owner,
-        unknown: "record",
-        publish: true,
-        signal: AbortSignal.any([signal, this.#stop.signal]),
-        onStatus: (status, detail) => this.#status(status, detail),
-        onError: (error, { aggregateID }) => this.#error(error, aggregateID),
-      })
-    } finally {
-      clearInterval(looking)
-      undo()
-    }
-    await this.#printing
-    if (this.#failure !== undefined) throw this.#failure
-    if (signal.aborted && !this.#isLive) throw signal.reason
-    if (signal.aborted) await this.output.note(`Stopped: ${this.#said()}.`)
-  }
-
-  #status(status: FollowStatus, { error, ...detail }: FollowDetail): void {
-    // It has been given its end, and nobody waits for a word.
-    if (status === "stopped") return
-    this.#isLive = status === "live"
-    this.#title = DOING[status]
-    if (this.output.json) {
-      const told = error === undefined ? {} : { error: described(error) }
-      this.#print(() => this.output.printJSON({ status, applied: this.#applied, ...detail, ...told }))
-    } else this.#tell(status, error)
-    if (!this.flags.once) return
-    if (status === "waiting") this.#failure = error
-    if (status === "waiting" || status === "live") this.#stop.abort()
-  }
-
-  /** For people, to whom attempts are no news. */
-  #tell(status: FollowStatus, error: unknown): void {
-    if (status === "live") this.#print(() => this.#tellLive())
-    else if (status === "waiting") this.#tellWaiting(error)
-    else if (status === "connecting" && this.#told === undefined) {
-      this.#print(() => this.output.print(`Connecting to ${printable(this.flags.url)}.`))
-    }
-  }
-
-  async #tellLive(): Promise<void> {
-    this.#told = ""
-    await this.output.print(`${this.flags.once ? "Up to date" : "Live"}: ${this.#said()}.`)
-    // Once: it comes back with each connection.
-    if (!this.#hasNoted) await noteUnprojected(this.output, this.store)
-    this.#hasNoted = true
-  }
-
-  /** Once, and again where there is another reason. */
-  #tellWaiting(error: unknown): void {
-    const { message } = described(error)
-    if (this.#told === message || this.flags.once) return
-    this.#told = message
-    this.#print(() => this.output.warn(`${message}. Trying until it is there again.`))
-  }
-
-  #error(error: unknown, aggregateID: string | undefined): void {
-    if (aggregateID === undefined)
-      return this.#print(() => this.output.warn(described(error).message, described(error)))
-    this.left.add(aggregateID)
-    this.#print(() => warnOfLeft(this.output, [{ aggregateID, error }]))
-  }
-
-  #said(): string {
-    return `${counted(this.#applied, "new event")}`
-  }
-
-  /** In their order; one that nobody can read any more ends all. */
-  #print(write: () => Promise<void>): void {
-    this.#printing = this.#printing.then(write)
-    this.#printing.catch(() => this.#stop.abort())
-  }
 }

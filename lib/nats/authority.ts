@@ -56,8 +56,9 @@ export async function take(
 ): Promise<Owned> {
   let expected = before?.epoch ?? 0
   for (let claims = 0; claims < MOST_CLAIMS; claims++) {
-    const owned = await cluster.own(aggregateID, owner, expected)
-    if (owned === undefined) {
+    const owned = (await cluster.own(aggregateID, owner, expected)) ?? (await cluster.owner(aggregateID))
+    // An attempt whose answer was lost may have been carried out after all.
+    if (owned?.owner !== owner) {
       const message = `Conflict on aggregate "${aggregateID}": its owner in the cluster has changed since epoch ${expected}`
       throw new SyncError("ERR_CONFLICT", message, { aggregateID, expected })
     }

@@ -263,7 +263,7 @@ export class Cluster {
 
   async hasObject(name: string): Promise<boolean> {
     const info = await asked(`The segment "${name}" cannot be found`, () => this.#bucket(this.#objects).info(name))
-    return info !== null
+    return info !== null && !info.deleted
   }
 
   /** Undefined: there is none, or no more. */

@@ -12,10 +12,18 @@ const NOT_NOW: ReadonlySet<string> = new Set([
   "ClosedConnectionError",
   "ConnectionError",
   "DrainingConnectionError",
+  // Said of a cluster that has no leader at the moment, too.
+  "JetStreamNotEnabled",
   "JetStreamStatusError",
   "NoRespondersError",
   "RequestError",
   "TimeoutError",
+])
+
+const FORBIDDEN: ReadonlySet<unknown> = new Set([
+  "AuthorizationError",
+  "PermissionViolationError",
+  "UserAuthenticationExpiredError",
 ])
 
 /** Whether a guarded write came too late. */
@@ -31,21 +39,18 @@ export function isNotThere(error: unknown): boolean {
 /** What a client has thrown, as a `SyncError`. */
 export function failureOf(error: unknown, what: string): SyncError {
   if (error instanceof SyncError) return error
-  const { name, message, status } = Object(error) as { name?: string; message?: string; status?: number }
+  const { name, message, status, cause } = Object(error) as Error & { status?: number }
   const text = `${what}: ${message}`
   if (name === "StreamNotFoundError" || name === "ConsumerNotFoundError") {
     return new SyncError("ERR_NOT_FOUND", text, { cause: error })
   }
-  if (
-    name === "AuthorizationError" ||
-    name === "PermissionViolationError" ||
-    name === "UserAuthenticationExpiredError"
-  ) {
+  // A request that is not allowed is told as one that failed, because of it.
+  if (FORBIDDEN.has(name) || FORBIDDEN.has(Object(cause).name)) {
     return new SyncError("ERR_FORBIDDEN", text, { cause: error })
   }
   if (name === "InvalidArgumentError") return invalidArgument(text, error)
   // 4xx says that the request makes no sense to this server; what else it says may be otherwise another time.
-  if (NOT_NOW.has(name ?? "") || (status ?? 0) >= 500) return unreachable(text, error)
+  if (NOT_NOW.has(name) || (status ?? 0) >= 500) return unreachable(text, error)
   return protocolError(text, error)
 }
 

@@ -65,14 +65,16 @@ export class Lane {
   }
 
   /**
-   * Publishes what the cluster lacks, in its order; with `as` in that name, and else in the store's own. Answers how many
-   * messages. `ERR_REPLAY_DIVERGED`, `ERR_NOT_OWNER`, `ERR_SEQUENCE_MISMATCH` where it has something else, another owner, or
+   * Publishes what the cluster lacks, in its order, of what there was when it is called and of some that came later; with `as` in
+   * that name, and else in the store's own. Answers how many messages. `ERR_REPLAY_DIVERGED`, `ERR_NOT_OWNER`, `ERR_SEQUENCE_MISMATCH` where it has something else, another owner, or
    * more; `ERR_UNREACHABLE`.
    */
   async advance(signal: AbortSignal, as?: Ownership): Promise<number> {
     this.#signal = signal
     let published = 0
     let refusals = 0
+    let refusedAt = -1
+    const target = sequence(this.context, this.aggregateID)
     const mayPublish = () => !signal.aborted && (as !== undefined || this.isOwn)
     while (mayPublish()) {
       const head = (this.#head ??= await this.#contact())
@@ -85,7 +87,11 @@ export class Lane {
         refusals = 0
       } else {
         this.#lose()
-        if (++refusals > MOST_REFUSALS) throw unreachable(`Aggregate "${this.aggregateID}" is refused again and again`)
+        // Another call for the same store may be faster each time, and does the same.
+        refusals = head.seq > refusedAt ? 0 : refusals + 1
+        refusedAt = head.seq
+        if (head.seq > target) break
+        if (refusals > MOST_REFUSALS) throw unreachable(`Aggregate "${this.aggregateID}" is refused again and again`)
       }
     }
     if (published > 0) await this.#trim()

@@ -43,8 +43,10 @@ export interface ClaimOptions extends OwnershipOptions {
 /**
  * What `transfer` takes.
  * @example
- * const options: TransferOptions = { connection, stream: "sessions", prefix: "sessions", aggregateID: "ses_1", to: "phone" }
- * await transfer(store, { ...options, replicas: 1 }) // → { owner: "phone", epoch: 1, seq: 1 }
+ * const place = { connection, stream: "sessions", prefix: "sessions", replicas: 1, aggregateID: "ses_1" }
+ * const options: TransferOptions = { ...place, to: "phone" }
+ * await claim(store, { ...place, owner: "laptop" })
+ * await transfer(store, options) // → { owner: "phone", epoch: 2, seq: 1 }
  */
 export interface TransferOptions extends OwnershipOptions {
   /** Who gets it. At most 255 bytes. */
@@ -245,6 +247,6 @@ function conflict(aggregateID: string, expected: number, got: number): SyncError
 function foreign(aggregateID: string, own: string | null, owned: Owned | undefined): SyncError {
   const owner = owned?.owner ?? null
   const whose = owner === null ? "nobody's" : `of "${owner}"`
-  const message = `Aggregate "${aggregateID}" is ${whose} in the cluster, and not ${show(own)}'s to give`
+  const message = `Aggregate "${aggregateID}" is ${whose} in the cluster, and not this store's to give`
   return new SyncError("ERR_NOT_OWNER", message, { aggregateID, expected: owner, got: own, epoch: owned?.epoch ?? 0 })
 }

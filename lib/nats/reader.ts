@@ -63,7 +63,10 @@ export class Reader {
       // Of a request that is on its way nobody waits for the answer.
       await Promise.race([this.#read(), stopping])
     } catch (error) {
-      if (this.#end.signal.reason !== BACK) throw failureOf(error, "The stream cannot be read")
+      const { aborted, reason } = this.#end.signal
+      if (reason === BACK) return
+      // What was being done ends with the attempt, and is not its reason.
+      throw failureOf(aborted ? reason : error, "The stream cannot be read")
     } finally {
       clearInterval(watch)
       stopped.removeEventListener("abort", stop)
