@@ -79,6 +79,7 @@ export class Reader {
     progress.connecting()
     cluster.watch(this.#end)
     await cluster.find()
+    this.#end.signal.throwIfAborted()
     progress.answered()
     progress.catchingUp()
     applier.retry()
@@ -144,7 +145,9 @@ export class Reader {
     const delivery = await this.#deliver({ position: start }, open)
     try {
       for (;;) {
-        if (await delivery.isDrained()) progress.live()
+        const isDrained = await delivery.isDrained()
+        this.#end.signal.throwIfAborted()
+        if (isDrained) progress.live()
         await delivery.news()
         await intake.apply(delivery.take(BATCH_BYTES))
       }
