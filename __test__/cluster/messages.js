@@ -3,6 +3,7 @@
 // What is on the stream, read and written with the client alone.
 
 const { jetstream, jetstreamManager } = require("@nats-io/jetstream")
+const { Kvm } = require("@nats-io/kv")
 const { headers } = require("@nats-io/transport-node")
 
 /** The messages of an aggregate in their order, by their headers: `{position, after, seq, epoch, owner, segment, id, bytes}`. */
@@ -44,8 +45,13 @@ async function publish({ connection, prefix }, aggregateID, { events = [], body,
   await jetstream(connection).publish(`${prefix}.${token}`, body ?? lines, { headers: head })
 }
 
-function tokenOf(aggregateID) {
-  return aggregateID.replace(/[^A-Za-z0-9_-]/g, (c) => `=${c.charCodeAt(0).toString(16).toUpperCase()}`)
+/** The last seq that is in an aggregate's segments. */
+async function packedOf({ connection, stream }, aggregateID) {
+  const keys = await new Kvm(connection).open(`${stream}-segments`)
+  return (await keys.get(tokenOf(aggregateID)))?.json().segments.at(-1)?.through ?? -1
 }
 
-module.exports = { messagesOf, publish }
+const tokenOf = (aggregateID) =>
+  aggregateID.replace(/[^A-Za-z0-9_-]/g, (c) => `=${c.charCodeAt(0).toString(16).toUpperCase()}`)
+
+module.exports = { messagesOf, packedOf, publish }

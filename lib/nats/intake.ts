@@ -157,6 +157,8 @@ export class Intake {
         this.applier.leave(aggregateID, error)
       }
     })
+    // Another attempt may be under way by now, and has to find out for itself.
+    this.signal.throwIfAborted()
     this.applier.settle(lacking)
   }
 

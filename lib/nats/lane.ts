@@ -127,10 +127,11 @@ export class Lane {
     await context.watch.settled(this.#signal)
     await this.#compare(head)
     const first = await cluster.next(aggregateID, 1)
-    const hasSegments = head.segment !== undefined || (first?.after ?? -1) >= 0
-    let packed = hasSegments ? await mend(this.#packing) : -1
-    // What was published, and is in no segment and on no message any more, is put there again from the store.
-    const missing = Math.max(first?.after ?? -1, head.segment === undefined ? -1 : head.seq)
+    // What was published, and is in no segment and on no message any more, is put there again from the store. A cluster that goes
+    // back may have messages again that were taken from it, and none of those that followed.
+    const purged = Math.max(first?.after ?? -1, head.seq - 2 * this.window)
+    const missing = Math.max(purged, head.segment === undefined ? -1 : head.seq)
+    let packed = missing < 0 ? -1 : await mend(this.#packing)
     if (packed < missing) packed = await pack(this.#packing, missing, segmentOf(head))
     if (head.removed >= 0) await this.#erase(head)
     return { ...reachOf(head), position: head.position, packed, purged: first?.after ?? -1 }
