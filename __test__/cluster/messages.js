@@ -1,9 +1,10 @@
 "use strict"
 
-// What is on the stream, read with the client alone.
+// What is on the stream, read and written with the client alone.
 
-const { jetstreamManager } = require("@nats-io/jetstream")
+const { jetstream, jetstreamManager } = require("@nats-io/jetstream")
 const { Kvm } = require("@nats-io/kv")
+const { headers } = require("@nats-io/transport-node")
 
 /** The messages of an aggregate in their order, by their headers: `{position, after, seq, epoch, owner, segment, id, bytes}`. */
 async function messagesOf({ connection, stream, prefix }, aggregateID) {
@@ -27,6 +28,23 @@ async function messagesOf({ connection, stream, prefix }, aggregateID) {
   }
 }
 
+/**
+ * Publishes a message as a relay would, or not quite: of `events`, or of a `body` that is no log, or without either. It is
+ * guarded by nothing.
+ */
+async function publish({ connection, prefix }, aggregateID, { events = [], body, after, seq, epoch, owner, id }) {
+  const token = tokenOf(aggregateID)
+  const head = headers()
+  const last = events.at(-1)?.seq ?? seq ?? -1
+  head.set("Nats-Msg-Id", id ?? `${token}:${last}:${Math.random()}`)
+  head.set("Syncline-After", String(after ?? (events[0]?.seq ?? last + 1) - 1))
+  head.set("Syncline-Seq", String(last))
+  if (epoch !== undefined) head.set("Syncline-Epoch", String(epoch))
+  if (owner !== undefined) head.set("Syncline-Owner", owner)
+  const lines = events.map((event) => `${JSON.stringify({ kind: "event", event })}\n`).join("")
+  await jetstream(connection).publish(`${prefix}.${token}`, body ?? lines, { headers: head })
+}
+
 /** The last seq that is in an aggregate's segments. */
 async function packedOf({ connection, stream }, aggregateID) {
   const keys = await new Kvm(connection).open(`${stream}-segments`)
@@ -36,4 +54,4 @@ async function packedOf({ connection, stream }, aggregateID) {
 const tokenOf = (aggregateID) =>
   aggregateID.replace(/[^A-Za-z0-9_-]/g, (c) => `=${c.charCodeAt(0).toString(16).toUpperCase()}`)
 
-module.exports = { messagesOf, packedOf }
+module.exports = { messagesOf, packedOf, publish }

@@ -92,6 +92,9 @@ export interface Segments {
 /** What a consumer begins with. */
 export type From = { readonly position: number } | "last of each"
 
+/** What a connection says of itself when it is another one than before. */
+const LOST: ReadonlySet<string> = new Set(["disconnect", "reconnect", "close"])
+
 /** Milliseconds until an answer is given up: an election takes less, where the machines are well. */
 const PATIENCE = 5_000
 
@@ -299,13 +302,16 @@ export class Cluster {
     })
   }
 
-  /** Ends an attempt once the connection is lost, also for a moment: what was on its way may be lost as well. */
+  /**
+   * Ends an attempt once the connection is lost, also for a moment: what was on its way may be lost as well. Once it is there
+   * again too: what was asked meanwhile may never have been sent.
+   */
   watch(end: AbortController): void {
     const statuses = this.place.connection.status() as AsyncIterable<{ type: string }> & { stop(): void }
     end.signal.addEventListener("abort", () => statuses.stop())
     const listen = async () => {
       for await (const { type } of statuses) {
-        if (type === "disconnect" || type === "close") end.abort(unreachable("The connection to the cluster was lost"))
+        if (LOST.has(type)) end.abort(unreachable("The connection to the cluster was lost"))
       }
     }
     void listen().catch(() => {})

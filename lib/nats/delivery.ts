@@ -31,6 +31,8 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
   #delivered = 0
   /** Messages that were still to follow the last one. */
   #pending: number
+  /** Something has come since it was asked for, though it may have been left out. */
+  #came = false
   /** The server has said that it has nothing to give. */
   #idle = false
   /** Times that it should have said something, and has not. */
@@ -78,6 +80,7 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
    */
   async news(): Promise<void> {
     this.#idle = false
+    this.#came = this.#waiting.length > 0
     while (!this.#isReady && !this.end.signal.aborted) await new Promise<void>((resolve) => (this.#wake = resolve))
     this.end.signal.throwIfAborted()
   }
@@ -103,7 +106,7 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
   }
 
   get #isReady(): boolean {
-    return this.#idle || this.#bytes >= BATCH_BYTES || (this.#pending === 0 && this.#waiting.length > 0)
+    return this.#idle || this.#bytes >= BATCH_BYTES || (this.#pending === 0 && this.#came)
   }
 
   #pull(): void {
@@ -131,6 +134,7 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
       this.#waiting.push(opened)
       this.#bytes += sizeOf(opened)
     }
+    this.#came = true
     this.#pending = pending
     this.#idle = false
     if (--this.#left === 0) this.#pull()

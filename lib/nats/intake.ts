@@ -22,6 +22,8 @@ interface Aggregate extends Ownership {
   adopts?: number
   /** Its messages from the first one on that does not have its items, or not those before them. */
   apart?: Sealed[]
+  /** Why nothing of it is taken from here on. What came before is still to be applied. */
+  refusal?: SyncError
 }
 
 /** Applies the messages of a stream to a store. */
@@ -43,10 +45,9 @@ export class Intake {
     let size = 0
     for (const message of batch) {
       const { aggregateID, seq } = message
-      const isParked = this.applier.isParked(aggregateID)
-      if (!isParked && !this.#accept(message, this.#known(aggregateID, aggregates))) continue
       // Of a parked one it only matters how far it has come.
-      const text = isParked ? message.body : this.#lines(message)
+      const isParked = this.applier.isParked(aggregateID)
+      const text = isParked ? message.body : this.#accept(message, this.#known(aggregateID, aggregates))
       if (text === undefined || (text.length === 0 && !isParked)) continue
       told.push({ text, aggregateID, seq })
       size += text.length
@@ -59,7 +60,8 @@ export class Intake {
     await pooled(aggregates.values(), FETCHING, async ({ apart }) => {
       if (apart !== undefined) await this.#applyApart(apart, lacking)
     })
-    for (const [aggregateID, { seq }] of aggregates) {
+    for (const [aggregateID, { seq, refusal }] of aggregates) {
+      if (refusal !== undefined) this.applier.leave(aggregateID, refusal)
       const lacks = this.#held(aggregateID) < seq && !this.applier.isParked(aggregateID)
       if (lacks) lacking.set(aggregateID, { seq, came: true })
     }
@@ -67,19 +69,27 @@ export class Intake {
     await this.#adopt(aggregates)
   }
 
-  /** Whether its lines are for the whole batch, rather than apart. */
-  #accept(message: Sealed, aggregate: Aggregate): boolean {
-    const { aggregateID, seq, owner, epoch, segment } = message
+  /** Its lines; undefined where they are refused, or applied apart. */
+  #accept(message: Sealed, aggregate: Aggregate): Uint8Array | undefined {
+    const { seq, owner, epoch, segment } = message
+    if (aggregate.refusal !== undefined) return undefined
     // What is held already may come again, whoever owns the aggregate now; replay compares it.
     if (seq >= aggregate.seq && this.#isOvertaken(message, aggregate)) {
-      if (seq > aggregate.seq) this.applier.leave(aggregateID, overtaken(message, aggregate))
-      return false
+      if (seq > aggregate.seq) aggregate.refusal = overtaken(message, aggregate)
+      return undefined
     }
     const isApart = aggregate.apart !== undefined || segment !== undefined || lacks(message, aggregate.seq)
-    if (isApart) (aggregate.apart ??= []).push(message)
+    let lines
+    try {
+      if (isApart) (aggregate.apart ??= []).push(message)
+      else lines = linesOf(message)
+    } catch (error) {
+      aggregate.refusal = error as SyncError
+      return undefined
+    }
     if (isNewer(message, aggregate)) Object.assign(aggregate, { owner, epoch, adopts: seq })
     aggregate.seq = Math.max(aggregate.seq, seq)
-    return !isApart
+    return lines
   }
 
   /** Of an earlier epoch, or of another owner in the same one: the cluster refuses such, unless it has lost who came later. */
@@ -107,21 +117,15 @@ export class Intake {
       const held = () => ({ seq: this.#held(aggregateID), removed: Infinity, epoch: Infinity })
       const lines = (text: Uint8Array) => this.#replay([{ text, aggregateID, seq }], lacking)
       const fetching = { ...this.#common, aggregateID, held, lines }
-      if (lacks(message, held().seq)) await fetchSegments(fetching)
-      // A whole segment is read for what is new in it alone.
-      const own = segment === undefined || seq > held().seq ? this.#lines(message) : undefined
-      if (own !== undefined) await give(fetching, { segment, lines: own })
+      try {
+        if (lacks(message, held().seq)) await fetchSegments(fetching)
+        // A whole segment is read for what is new in it alone.
+        if (segment === undefined || seq > held().seq) await give(fetching, { segment, lines: linesOf(message) })
+      } catch (error) {
+        if (!isProtocolError(error)) throw error
+        this.applier.leave(aggregateID, error)
+      }
       if (this.applier.isParked(aggregateID)) return
-    }
-  }
-
-  /** Undefined: its aggregate is parked for it. */
-  #lines(message: Sealed): Uint8Array | undefined {
-    try {
-      return linesOf(message)
-    } catch (error) {
-      this.applier.leave(message.aggregateID, error as SyncError)
-      return undefined
     }
   }
 
@@ -153,6 +157,8 @@ export class Intake {
         this.applier.leave(aggregateID, error)
       }
     })
+    // Another attempt may be under way by now, and has to find out for itself.
+    this.signal.throwIfAborted()
     this.applier.settle(lacking)
   }
 

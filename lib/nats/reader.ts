@@ -51,17 +51,16 @@ export class Reader {
 
   /** Rejects with what it ended with; resolves where it has to begin anew. */
   async run(stopped: AbortSignal): Promise<void> {
-    const stopping = new Promise<never>((_, reject) => {
-      this.#end.signal.addEventListener("abort", () => stopped.aborted && reject(stopped.reason))
-    })
-    const stop = () => this.#end.abort(stopped.reason)
+    const { signal } = this.#end
+    const ended = new Promise<never>((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)))
+    const stop = () => this.#end.abort()
     stopped.addEventListener("abort", stop)
     if (stopped.aborted) stop()
     const look = async () => (await this.#witness.isThere(this.reading.cluster)) || this.#end.abort(BACK)
     const watch = setInterval(() => void look().catch((error) => this.#end.abort(error)), WATCH).unref()
     try {
       // Of a request that is on its way nobody waits for the answer.
-      await Promise.race([this.#read(), stopping])
+      await Promise.race([this.#read(), ended])
     } catch (error) {
       const { aborted, reason } = this.#end.signal
       if (reason === BACK) return
@@ -79,6 +78,7 @@ export class Reader {
     progress.connecting()
     cluster.watch(this.#end)
     await cluster.find()
+    this.#end.signal.throwIfAborted()
     progress.answered()
     progress.catchingUp()
     applier.retry()
@@ -144,7 +144,9 @@ export class Reader {
     const delivery = await this.#deliver({ position: start }, open)
     try {
       for (;;) {
-        if (await delivery.isDrained()) progress.live()
+        const isDrained = await delivery.isDrained()
+        this.#end.signal.throwIfAborted()
+        if (isDrained) progress.live()
         await delivery.news()
         await intake.apply(delivery.take(BATCH_BYTES))
       }
