@@ -85,7 +85,8 @@ function events(noteID, seqs, text = "") {
   }))
 }
 
-const logOf = (store) => [...store.sequences().keys()].toSorted().map((id) => store.read(id).map((event) => ({ ...event })))
+const logOf = (store) =>
+  [...store.sequences().keys()].toSorted().map((id) => store.read(id).map((event) => ({ ...event })))
 
 describe("replicate", { skip }, () => {
   let cluster
@@ -134,7 +135,10 @@ describe("replicate", { skip }, () => {
     const reader = openNotes(path)
     after(() => reader.store.close())
     const seqs = [...reader.store.sequences().values()]
-    assert.ok(seqs.some((seq) => seq < 599), `it was killed half-way: ${seqs}`)
+    assert.ok(
+      seqs.some((seq) => seq < 599),
+      `it was killed half-way: ${seqs}`,
+    )
     const replicating = going(replicate, reader.store, place)
     await replicating.live()
     await replicating.end()
