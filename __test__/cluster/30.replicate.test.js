@@ -3,90 +3,14 @@
 // A reader has what its cluster has, whatever it had before, in whatever order it comes, and whoever else writes there.
 
 const assert = require("node:assert/strict")
-const { join } = require("node:path")
 const { after, before, describe, test } = require("node:test")
 const { jetstreamManager } = require("@nats-io/jetstream")
-const { relay, replicate } = require("syncline/nats")
+const { replicate } = require("syncline/nats")
 const { kill, start, untilTold } = require("../children.js")
-const { olderBinary } = require("../nats-binary.js")
-const { coded, memoryFolder, openNotes } = require("../notes.js")
+const { coded, openNotes } = require("../notes.js")
 const { publish } = require("./messages.js")
-const { skip, startCluster, startProxy } = require("./servers.js")
-
-/** Milliseconds until what has to happen is given up. */
-const PATIENCE = 30_000
-
-const folder = memoryFolder()
-let stores = 0
-
-/** A store that is closed when the suite ends. */
-function notes(options) {
-  const opened = openNotes(join(folder, `${stores++}.db`), options)
-  after(() => opened.store.close())
-  const write = (noteID, text = "") => opened.store.run(opened.Written, { noteID, text })
-  return { ...opened, write, seq: (noteID) => opened.store.sequence(noteID) }
-}
-
-/** Something that goes on until it is ended, with what it has told of itself. */
-function going(work, store, options) {
-  const ended = new AbortController()
-  const statuses = []
-  const errors = []
-  const waiting = new Set()
-  const told = () => waiting.forEach((look) => look())
-  const onStatus = (status, detail) => (statuses.push({ status, ...detail }), told())
-  const onError = (error, { aggregateID }) => (errors.push({ code: error.code, aggregateID, error }), told())
-  const backoff = { initial: 20, longest: 200 }
-  const done = work(store, { backoff, ...options, onStatus, onError, signal: ended.signal })
-  done.catch(told)
-  const one = {
-    statuses,
-    errors,
-    done,
-    /** Resolves once that holds of what was told. */
-    until(isSo) {
-      return new Promise((resolve, reject) => {
-        const look = () => isSo({ statuses, errors }) && (clearTimeout(timer), waiting.delete(look), resolve())
-        const late = () => reject(new Error(`not told within ${PATIENCE} ms: ${JSON.stringify({ statuses, errors })}`))
-        const timer = setTimeout(late, PATIENCE)
-        waiting.add(look)
-        look()
-      })
-    },
-    live: (times = 1) => one.until(() => statuses.filter(({ status }) => status === "live").length >= times),
-    async end() {
-      ended.abort()
-      await done
-    },
-  }
-  return one
-}
-
-/** One server with the stream of a writer on it, which is `place`. */
-async function writing(cluster, { window = Infinity } = {}) {
-  const connection = await cluster.connect()
-  const name = `notes${stores}`
-  const place = { connection, stream: name, prefix: name }
-  const writer = notes()
-  const relaying = going(relay, writer.store, { ...place, replicas: 1, window })
-  await relaying.live()
-  return { place, writer, relaying }
-}
-
-/** Events as another writer would record them. */
-function events(noteID, seqs, text = "") {
-  return seqs.map((seq) => ({
-    id: `evt_${noteID}_${seq}_${text}`,
-    type: "note.written.1",
-    seq,
-    aggregateID: noteID,
-    created: 1,
-    data: { noteID, text: `${text}${seq}` },
-  }))
-}
-
-const logOf = (store) =>
-  [...store.sequences().keys()].toSorted().map((id) => store.read(id).map((event) => ({ ...event })))
+const { PATIENCE, events, going, logOf, notes, path, writing } = require("./reading.js")
+const { skip, startCluster } = require("./servers.js")
 
 describe("replicate", { skip }, () => {
   let cluster
@@ -121,7 +45,7 @@ describe("replicate", { skip }, () => {
     writer.store.transaction(() => {
       for (let n = 0; n < 6_000; n++) writer.write(`n${n % 10}`, "x".repeat(1_000))
     })
-    const path = join(folder, `${stores++}.db`)
+    const file = path()
     const program = `
       const { connect } = require("@nats-io/transport-node")
       const { replicate } = require("syncline/nats")
@@ -129,10 +53,10 @@ describe("replicate", { skip }, () => {
       store.subscribeAll(() => (tell("applied"), Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)))
       connect({ servers: settings.servers }).then((connection) => replicate(store, { ...settings.place, connection, publish: true }))`
     const { stream, prefix } = place
-    const one = start(program, { path, servers: cluster.urls, place: { stream, prefix } })
+    const one = start(program, { path: file, servers: cluster.urls, place: { stream, prefix } })
     await untilTold(one, 1)
     await kill(one)
-    const reader = openNotes(path)
+    const reader = openNotes(file)
     after(() => reader.store.close())
     const seqs = [...reader.store.sequences().values()]
     assert.ok(
@@ -330,147 +254,4 @@ describe("replicate", { skip }, () => {
     assert.ok(state.first_seq > 1 && state.messages < state.last_seq, "the stream has not all of it any more")
     await isThere(notes().store)
   })
-
-  test("waits for a stream that is not there yet", async () => {
-    const connection = await cluster.connect()
-    const place = { connection, stream: "later", prefix: "later" }
-    const reader = notes()
-    const replicating = going(replicate, reader.store, place)
-    await replicating.until(({ errors }) => errors.length > 0)
-    await replicating.until(({ statuses }) => statuses.some(({ attempt }) => attempt >= 1))
-    const writer = notes()
-    writer.write("a")
-    const relaying = going(relay, writer.store, { ...place, replicas: 1 })
-    await reader.store.waitFor({ a: 0 }, { timeout: PATIENCE })
-    await replicating.live()
-    await relaying.end()
-    await replicating.end()
-    assert.deepEqual(
-      replicating.errors.map(({ code }) => code),
-      ["ERR_NOT_FOUND"],
-    )
-  })
-
-  test("goes on after its consumer, or its connection, was lost", async () => {
-    const { place, writer } = await writing(cluster)
-    const proxy = await startProxy(cluster.urls[0])
-    const connection = await cluster.connect({ servers: [proxy.url], ignoreClusterUpdates: true })
-    const reader = notes()
-    const replicating = going(replicate, reader.store, { ...place, connection })
-    await replicating.live()
-    proxy.cut()
-    writer.write("a")
-    await reader.store.waitFor({ a: 0 }, { timeout: PATIENCE })
-    const { consumers } = await jetstreamManager(place.connection)
-    for await (const { name } of consumers.list(place.stream)) await consumers.delete(place.stream, name)
-    writer.write("a")
-    await reader.store.waitFor({ a: 1 }, { timeout: PATIENCE })
-    await replicating.end()
-    assert.deepEqual(replicating.errors, [])
-    const waited = replicating.statuses.filter(({ status }) => status === "waiting")
-    assert.ok(waited.length >= 2 && waited.every(({ error }) => error.code === "ERR_UNREACHABLE"))
-  })
-
-  test("begins anew where the cluster has lost its newest messages", async () => {
-    const alone = await startCluster({ size: 1 })
-    const { place, writer } = await writing(alone)
-    const reader = notes()
-    const replicating = going(replicate, reader.store, place)
-    writer.write("a")
-    await reader.store.waitFor({ a: 0 }, { timeout: PATIENCE })
-    const [node] = alone.nodes
-    node.snapshot()
-    for (const noteID of ["a", "a", "b"]) writer.write(noteID)
-    await reader.store.waitFor({ a: 2, b: 0 }, { timeout: PATIENCE })
-    await node.kill()
-    node.rollback()
-    node.start()
-    await alone.ready()
-    // What was lost is published again, and what is new gets the place of something else.
-    for (const noteID of ["c", "a", "b"]) writer.write(noteID)
-    await reader.store.waitFor({ a: 3, b: 1, c: 0 }, { timeout: PATIENCE })
-    const other = notes()
-    const fresh = going(replicate, other.store, place)
-    await other.store.waitFor({ a: 3, b: 1, c: 0 }, { timeout: PATIENCE })
-    await fresh.end()
-    await replicating.end()
-    assert.deepEqual(logOf(reader.store), logOf(writer.store))
-    assert.deepEqual(logOf(other.store), logOf(writer.store))
-    assert.deepEqual(replicating.errors, [])
-  })
-
-  test("ends at once, and rejects where going on makes no sense", async () => {
-    const { place } = await writing(cluster)
-    const proxy = await startProxy(cluster.urls[0])
-    const connection = await cluster.connect({ servers: [proxy.url], ignoreClusterUpdates: true })
-    proxy.stall()
-    const silent = going(replicate, notes().store, { ...place, connection })
-    await silent.until(({ statuses }) => statuses.length > 0)
-    const began = performance.now()
-    await silent.end()
-    assert.ok(performance.now() - began < 2_000)
-    proxy.go()
-
-    const closing = notes()
-    const following = going(replicate, closing.store, place)
-    await following.live()
-    closing.store.close()
-    await following.done
-
-    const unlucky = going(replicate, notes().store, { ...place, connection })
-    await unlucky.live()
-    await connection.close()
-    await assert.rejects(unlucky.done, coded("ERR_UNREACHABLE"))
-    await assert.rejects(replicate(notes().store, { ...place, connection }), coded("ERR_UNREACHABLE"))
-
-    const thrown = new Error("mine")
-    const onStatus = () => {
-      throw thrown
-    }
-    await assert.rejects(replicate(notes().store, { ...place, onStatus }), (error) => error === thrown)
-    const { streams } = await jetstreamManager(place.connection)
-    await streams.add({ name: "OTHER", subjects: ["other.>"] })
-    await assert.rejects(
-      replicate(notes().store, { ...place, stream: "OTHER", prefix: "other" }),
-      coded("ERR_INVALID_ARGUMENT", { message: /other\.>/ }),
-    )
-    for (const wrong of [
-      { stream: "a.b" },
-      { prefix: "a.*" },
-      { connection: {} },
-      { aggregates: "a" },
-      { owner: "" },
-      { x: 1 },
-    ]) {
-      await assert.rejects(replicate(notes().store, { ...place, ...wrong }), coded("ERR_INVALID_ARGUMENT"))
-    }
-    await assert.rejects(replicate({}, place), coded("ERR_INVALID_ARGUMENT"))
-    await assert.rejects(replicate(notes({ record: false }).store, place), coded("ERR_INVALID_ARGUMENT"))
-  })
 })
-
-const older = skip ? undefined : olderBinary()
-
-describe(
-  "replicate with a server before 2.10",
-  { skip: skip || (older === undefined && "no older nats-server") },
-  () => {
-    test("leaves out what it did not ask for", async () => {
-      const cluster = await startCluster({ size: 1, path: older.path })
-      const { place, writer } = await writing(cluster)
-      const ids = ["a", "b", "c", "d"]
-      for (let n = 0; n < 30; n++) ids.forEach((id) => writer.write(id))
-      const reader = notes()
-      const replicating = going(replicate, reader.store, { ...place, aggregates: ["b", "d"] })
-      await replicating.live()
-      ids.forEach((id) => writer.write(id))
-      await reader.store.waitFor({ b: 30, d: 30 }, { timeout: PATIENCE })
-      await replicating.end()
-      assert.deepEqual([...reader.store.sequences()].toSorted(), [
-        ["b", 30],
-        ["d", 30],
-      ])
-      assert.deepEqual(replicating.errors, [])
-    })
-  },
-)

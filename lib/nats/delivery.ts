@@ -10,6 +10,9 @@ const PULL = { batch: 5_000, bytes: 2 * 1024 * 1024, expires: 10e9 }
 /** Milliseconds after which a server that has nothing to give says so, and how many times it may fail to. */
 const HEARTBEAT = { every: 2_000, most: 3 }
 
+/** Milliseconds that a message waits at most for those that are said to follow it: servers are wrong about that for moments. */
+const LINGER = 50
+
 /** What ends a pull, and is no failure: what was asked for has been given, or its time is over. */
 const OVER = /^(batch completed|message size exceeds maxbytes)/i
 
@@ -26,11 +29,17 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
   readonly #beat: NodeJS.Timeout
   readonly #waiting: T[] = []
   #bytes = 0
-  /** Messages that the present pull may still give; 0: there is none. */
+  /** The present pull. What a server says of one before it came too late. */
+  #pulls = 0
+  /** Messages that it may still give; 0: it is over. */
   #left = 0
   #delivered = 0
   /** Messages that were still to follow the last one. */
   #pending: number
+  /** Runs while something waits. */
+  #linger: NodeJS.Timeout | undefined
+  /** What waits has waited for long enough. */
+  #late = false
   /** Something has come since it was asked for, though it may have been left out. */
   #came = false
   /** The server has said that it has nothing to give. */
@@ -56,7 +65,7 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
     const { batch, bytes, expires } = PULL
     const max_bytes = Math.max(bytes, 2 * mostBytes)
     this.#request = JSON.stringify({ batch, max_bytes, expires, idle_heartbeat: HEARTBEAT.every * 1e6 })
-    this.#subscription = connection.subscribe(this.#inbox, {
+    this.#subscription = connection.subscribe(`${this.#inbox}.*`, {
       callback: (error, message) => (error === null ? this.#receive(message) : this.#fail(error.message, error)),
     })
     this.#beat = setInterval(() => this.#listen(), HEARTBEAT.every).unref()
@@ -80,7 +89,9 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
    */
   async news(): Promise<void> {
     this.#idle = false
+    this.#late = false
     this.#came = this.#waiting.length > 0
+    if (this.#came) this.#wait()
     while (!this.#isReady && !this.end.signal.aborted) await new Promise<void>((resolve) => (this.#wake = resolve))
     this.end.signal.throwIfAborted()
   }
@@ -100,26 +111,36 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
 
   close(): void {
     clearInterval(this.#beat)
+    clearTimeout(this.#linger)
     if (this.connection.isClosed()) return
     this.#subscription.unsubscribe()
     void this.consumer.delete().catch(() => {})
   }
 
   get #isReady(): boolean {
-    return this.#idle || this.#bytes >= BATCH_BYTES || (this.#pending === 0 && this.#came)
+    return this.#idle || this.#late || this.#bytes >= BATCH_BYTES || (this.#pending === 0 && this.#came)
+  }
+
+  #wait(): void {
+    this.#linger ??= setTimeout(() => {
+      this.#linger = undefined
+      this.#late = this.#waiting.length > 0
+      if (this.#late) this.#wake?.()
+    }, LINGER).unref()
   }
 
   #pull(): void {
     if (this.#left > 0 || this.#bytes >= PULL.bytes || this.end.signal.aborted || this.connection.isClosed()) return
     this.#left = PULL.batch
     this.#silent = 0
-    this.connection.publish(this.#subject, this.#request, { reply: this.#inbox })
+    this.connection.publish(this.#subject, this.#request, { reply: `${this.#inbox}.${++this.#pulls}` })
   }
 
   #receive(message: Msg): void {
     this.#silent = 0
-    if (message.subject === this.#inbox) this.#hear(message.headers)
-    else this.#keep(message)
+    const { subject, headers } = message
+    if (!subject.startsWith(this.#inbox)) this.#keep(message)
+    else if (subject === `${this.#inbox}.${this.#pulls}`) this.#hear(headers)
     if (this.#isReady) this.#wake?.()
   }
 
@@ -133,6 +154,7 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
     if (opened !== undefined) {
       this.#waiting.push(opened)
       this.#bytes += sizeOf(opened)
+      this.#wait()
     }
     this.#came = true
     this.#pending = pending
@@ -147,10 +169,11 @@ export class Delivery<T extends { readonly body: Uint8Array }> {
     if (code !== 404 && code !== 408 && !(code === 409 && OVER.test(description))) {
       return this.#fail(`${code} ${description}`)
     }
-    if (code === 409 && this.#left === PULL.batch) {
+    const isEmpty = this.#left === PULL.batch
+    if (code === 409 && isEmpty) {
       return this.end.abort(protocolError("The stream has a message that is larger than the server takes"))
     }
-    this.#idle = this.#left === PULL.batch
+    this.#idle = isEmpty
     this.#left = 0
     this.#pull()
   }
