@@ -41,6 +41,11 @@ const questions = [
   "sync-catch-up",
   "sync-fanout",
   "sync-encoding",
+  "cluster-relay",
+  "cluster-replicate",
+  "cluster-latency",
+  "cluster-wire",
+  "cluster-sizing",
 ]
 
 const words = process.argv.slice(2)

@@ -116,7 +116,15 @@ async function startCluster({ size = 3, path = binary.path, maxPayload = 1024 * 
     urls: nodes.map(({ url }) => url),
     /** A connection to any of the servers, or to those given, which lives through whatever happens to them. */
     async connect(options) {
-      const common = { maxReconnectAttempts: -1, reconnectTimeWait: 100, waitOnFirstConnect: true, noAsyncTraces: true }
+      // A server that is paused for longer is left for another one.
+      const common = {
+        pingInterval: 1_000,
+        maxPingOut: 4,
+        maxReconnectAttempts: -1,
+        reconnectTimeWait: 100,
+        waitOnFirstConnect: true,
+        noAsyncTraces: true,
+      }
       const connection = await connect({ servers: this.urls, ...common, ...options })
       connections.add(connection)
       return connection

@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises"
 import { isDeepStrictEqual } from "node:util"
 import { AckPolicy, DeliverPolicy, DiscardPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream"
 import type { Consumer, JetStreamClient, JetStreamManager, StoredMsg } from "@nats-io/jetstream"
@@ -204,6 +205,7 @@ export class Cluster {
     const { headers, body } = encode(message)
     const { aggregateID, id, seq } = message
     const options = { headers, expect: { lastSubjectSequence: expected }, timeout: PATIENCE }
+    await this.#together()
     try {
       const done = await this.#client.publish(this.subject(aggregateID), body, {
         ...options,
@@ -320,6 +322,16 @@ export class Cluster {
   async #manage(): Promise<JetStreamManager> {
     return (this.#manager ??= await jetstreamManager(this.place.connection, { timeout: PATIENCE }))
   }
+
+  /**
+   * Those who come in one turn of the event loop go on together in the next: the client then writes their messages at once, and
+   * servers agree on them at once. One by one they cost both several times as much.
+   */
+  #together(): Promise<void> {
+    this.#turn ??= setImmediate().then(() => (this.#turn = undefined))
+    return this.#turn
+  }
+  #turn: Promise<void> | undefined
 
   #keys(): [owners: string, segments: string] {
     const { stream } = this.place
