@@ -11,6 +11,8 @@ import { payload } from "./workload.mjs"
 
 const SESSIONS = 1_000
 const READERS = 100
+/** Sessions of each reader: one in a hundred, or with 100 as many readers of each session as the whole would have. */
+const OWN = Number(process.env.SYNCLINE_BENCH_OWN ?? SESSIONS / 100)
 const SECONDS = 10
 const RATE = Number(process.env.SYNCLINE_BENCH_RATE ?? 200)
 
@@ -39,7 +41,7 @@ const side = {
     relaying = await startRelay(opened.store, await cluster.connect(), "sizing")
     console.log(`relay live with ${SESSIONS} sessions after ${Math.round(performance.now() - began)} ms`)
     const script = fileURLToPath(new URL("cluster-sizing.child.mjs", import.meta.url))
-    child = fork(script, ["sizing", READERS, SESSIONS / 100, SESSIONS, ...cluster.urls].map(String))
+    child = fork(script, ["sizing", READERS, OWN, SESSIONS, ...cluster.urls].map(String))
     let isLive
     const live = new Promise((resolve) => (isLive = resolve))
     child.on("message", ({ told = [], live: after, ...usage }) => {
@@ -87,7 +89,7 @@ const side = {
 try {
   await measure({
     question: "cluster-sizing",
-    title: `from run to one of ${READERS} readers of ${SESSIONS / 100} of ${SESSIONS} sessions each, three servers`,
+    title: `from run to one of ${READERS} readers of ${OWN} of ${SESSIONS} sessions each, three servers`,
     unit: "ms",
     rounds: 3,
     warmup: 1,

@@ -6,6 +6,9 @@ import { assertExists } from "./database"
 import { UsageError } from "./failure"
 import type { Told } from "./following"
 
+/** For as long as it takes; a server that says nothing for about half a minute is left for another one. */
+const PATIENCE = { maxReconnectAttempts: -1, pingInterval: 10_000, noAsyncTraces: true }
+
 /** The packages that a project which uses a cluster has beside this one. */
 const PACKAGES = "@nats-io/transport-node @nats-io/jetstream @nats-io/kv @nats-io/obj"
 
@@ -89,7 +92,7 @@ export async function connected(
   while (!signal.aborted) {
     onStatus("connecting", {})
     try {
-      return await connect({ ...options, ...authenticator, name: "syncline", maxReconnectAttempts: -1 })
+      return await connect({ ...options, ...authenticator, name: "syncline", ...PATIENCE })
     } catch (thrown) {
       const error = failureOf(thrown, `The cluster at ${place} cannot be reached`)
       if (error.code !== "ERR_UNREACHABLE") throw error

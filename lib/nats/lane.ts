@@ -74,7 +74,7 @@ export class Lane {
     let published = 0
     let refusals = 0
     let refusedAt = -1
-    const target = sequence(this.context, this.aggregateID)
+    let target: number | undefined
     const mayPublish = () => !signal.aborted && (as !== undefined || this.isOwn)
     while (mayPublish()) {
       const head = (this.#head ??= await this.#contact())
@@ -90,6 +90,7 @@ export class Lane {
         // Another call for the same store may be faster each time, and does the same.
         refusals = head.seq > refusedAt ? 0 : refusals + 1
         refusedAt = head.seq
+        target ??= sequence(this.context, this.aggregateID)
         if (head.seq > target) break
         if (refusals > MOST_REFUSALS) throw unreachable(`Aggregate "${this.aggregateID}" is refused again and again`)
       }
