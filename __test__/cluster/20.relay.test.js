@@ -303,6 +303,25 @@ describe("relay", { skip }, () => {
     await again.end()
   })
 
+  test("says that the stream is full, which keeps what it has, and goes on once it is not", async () => {
+    const at = place()
+    const { streams } = await jetstreamManager(connection)
+    const settings = { name: at.stream, subjects: [`${at.prefix}.*`], discard: "new", max_bytes: 20_000 }
+    await streams.add(settings)
+    const { store, Written } = opened()
+    const one = relaying(store, at)
+    await one.live
+    for (let n = 0; n < 100; n++) {
+      store.run(Written, { noteID: `n${n}`, text: "x".repeat(500) })
+    }
+    await until(() => one.errors.length > 0)
+    assert.deepEqual(one.errors, [["ERR_DISK_FULL", undefined]])
+    await streams.update(at.stream, { ...settings, max_bytes: 1_000_000 })
+    await until(async () => (await streams.info(at.stream)).state.messages === 100)
+    assert.equal((await replica(at)).sequences().size, 100)
+    await one.end()
+  })
+
   test("hands on the aggregates it is asked for", async () => {
     const at = place()
     const { store, Written } = opened()

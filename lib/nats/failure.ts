@@ -26,6 +26,9 @@ const FORBIDDEN: ReadonlySet<unknown> = new Set([
   "UserAuthenticationExpiredError",
 ])
 
+/** What it answers where a stream, its account or its disk has no room. */
+const FULL: ReadonlySet<unknown> = new Set([10023, 10047, 10077])
+
 /** Whether a guarded write came too late. */
 export function isRefusal(error: unknown): boolean {
   return WRONG_LAST.has(codeOf(error))
@@ -48,6 +51,7 @@ export function failureOf(error: unknown, what: string): SyncError {
   if (FORBIDDEN.has(name) || FORBIDDEN.has(Object(cause).name)) {
     return new SyncError("ERR_FORBIDDEN", text, { cause: error })
   }
+  if (FULL.has(codeOf(error))) return new SyncError("ERR_DISK_FULL", text, { cause: error })
   if (name === "InvalidArgumentError") return invalidArgument(text, error)
   // 4xx says that the request makes no sense to this server; what else it says may be otherwise another time.
   if (NOT_NOW.has(name) || (status ?? 0) >= 500) return unreachable(text, error)

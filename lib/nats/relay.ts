@@ -56,7 +56,7 @@ export interface RelayOptions extends ClusterOptions {
  *
  * An aggregate of which the cluster holds something else is left (`ERR_REPLAY_DIVERGED`), as is one that another owner has taken
  * (`ERR_NOT_OWNER`: this store then refuses to write it as well), and one of which the cluster has more than its own writer
- * (`ERR_SEQUENCE_MISMATCH`); `onError` is told, and others go on. Rejects with `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`,
+ * (`ERR_SEQUENCE_MISMATCH`); `onError` is told, and others go on. Of a stream that is full (`ERR_DISK_FULL`) it is told, too. Rejects with `ERR_INVALID_ARGUMENT`, `ERR_CLOSED`,
  * `ERR_FORBIDDEN`, and with `ERR_UNREACHABLE` once the connection is closed for good.
  * @example
  * const ended = new AbortController()

@@ -34,17 +34,22 @@ export async function pack(packing: Packing, through: number, ready?: Segment): 
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const known = await cluster.segments(aggregateID)
     const list = [...known.list]
+    /** Objects that were made on the way, and put together to others. */
+    const spare: string[] = []
     const last = () => list.at(-1)?.through ?? -1
     while (last() < through && !signal.aborted) {
       const isNext = ready?.after === last()
       const before = ready !== undefined && last() < ready.after ? ready.after : through
       const next = isNext ? ready : await made(packing, last(), before)
       if (next === undefined) break
-      list.push(isNext ? next : await merged(packing, list, next))
+      list.push(isNext ? next : await merged(packing, list, next, spare))
     }
     if (last() === (known.list.at(-1)?.through ?? -1)) return last()
     if ((await cluster.list(aggregateID, list, known.revision)) === undefined) continue
-    for (const { name } of known.list) if (!list.some((segment) => segment.name === name)) await cluster.drop(name)
+    // Only now: until then, another's list may name them, who has made the same.
+    for (const name of [...known.list.map((segment) => segment.name), ...spare]) {
+      if (!list.some((segment) => segment.name === name)) await cluster.drop(name)
+    }
     return last()
   }
   return -1
@@ -55,12 +60,12 @@ export async function pack(packing: Packing, through: number, ready?: Segment): 
  * grows with the logarithm of its events, and an event is written anew as often. O'Neil et al., "The Log-Structured
  * Merge-Tree", 1996.
  */
-async function merged(packing: Packing, list: Segment[], next: Segment): Promise<Segment> {
+async function merged(packing: Packing, list: Segment[], next: Segment, spare: string[]): Promise<Segment> {
   for (let last = list.at(-1); last !== undefined; last = list.at(-1)) {
     if (last.bytes > next.bytes || last.bytes + next.bytes > SEGMENT_BYTES) break
     const both = await made(packing, last.after, next.through)
     if (both?.through !== next.through) break
-    await packing.cluster.drop(next.name)
+    spare.push(next.name)
     list.pop()
     next = both
   }
