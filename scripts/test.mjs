@@ -141,6 +141,7 @@ function matches(suite, name) {
 }
 
 function withTests(result) {
-  if (result.passed + (result.failed ?? 0) > 0) return result
+  // What was skipped has said why.
+  if (result.passed + (result.failed ?? 0) + (result.skipped ?? 0) > 0) return result
   return { ...result, ok: false, output: `${result.output}\nNo test was run.` }
 }

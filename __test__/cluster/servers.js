@@ -8,14 +8,16 @@ const { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } = 
 const { connect: connectTo, createServer } = require("node:net")
 const { tmpdir } = require("node:os")
 const { join } = require("node:path")
-const { after } = require("node:test")
+const { after, test } = require("node:test")
 const { setTimeout: pause } = require("node:timers/promises")
 const { jetstreamManager } = require("@nats-io/jetstream")
 const { connect } = require("@nats-io/transport-node")
 const { noServer, serverBinary } = require("../nats-binary.js")
 
 const binary = serverBinary()
-const skip = binary === undefined && noServer()
+const skip = binary === undefined && noServer({ isRequired: true })
+// A suite that is skipped has no tests, and a file without tests is an error.
+if (skip) test("needs a nats-server", { skip }, () => {})
 
 /** Milliseconds until a cluster has to be ready. */
 const PATIENCE = 60_000
@@ -171,16 +173,21 @@ async function startCluster({ size = 3, path = binary.path, maxPayload = 1024 * 
   return cluster
 }
 
-/** Ports that nobody has now. */
+/** Ports that nobody has now, below those that systems give outgoing connections: a server that is down gets its own again. */
 async function freePorts(count) {
-  const servers = await Promise.all(Array.from({ length: count }, () => listening(createServer())))
+  const servers = []
+  while (servers.length < count) {
+    const port = 15_000 + Math.floor(Math.random() * 17_000)
+    const server = await listening(createServer(), port).catch(() => undefined)
+    if (server !== undefined) servers.push(server)
+  }
   const ports = servers.map((server) => server.address().port)
   await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))))
   return ports
 }
 
-async function listening(server) {
-  server.listen(0, "127.0.0.1")
+async function listening(server, port = 0) {
+  server.listen(port, "127.0.0.1")
   await once(server, "listening")
   return server
 }
