@@ -10,7 +10,7 @@ const { Objm } = require("@nats-io/obj")
 const { jetstreamManager } = require("@nats-io/jetstream")
 const { relay, replicate } = require("syncline/nats")
 const { start, untilTold, kill } = require("../children.js")
-const { openNotes, temporaryFolder } = require("../notes.js")
+const { openNotes, temporaryFolder, written } = require("../notes.js")
 const { coded } = require("../stores.js")
 const { messagesOf } = require("./messages.js")
 const { skip, startCluster } = require("./servers.js")
@@ -285,6 +285,27 @@ describe("relay", { skip }, () => {
     assert.deepEqual([late.read("n"), late.sequence("n")], [store.read("n"), 100])
     await Promise.all([one.end(), reading.end()])
   })
+
+  for (const window of [1_000, 2]) {
+    test(`tells of gaps${window < 1_000 ? ", in segments too" : ""}`, async () => {
+      const at = place()
+      const { store } = opened()
+      const gap = { kind: "gap", aggregateID: "n", after: 0, through: 40 }
+      store.replayAll([written("n", 0), gap, ...[41, 42, 43, 44, 45].map((seq) => written("n", seq))])
+      store.replay({ kind: "gap", aggregateID: "n", after: 45, through: 50 })
+      const one = relaying(store, { ...at, window })
+      await one.live
+      const copy = await replica(at)
+      assert.equal(copy.sequence("n"), 50)
+      const itemsOf = async (log) => {
+        const items = []
+        for await (const item of log.log({ aggregateID: "n" })) items.push(JSON.parse(JSON.stringify(item)))
+        return items
+      }
+      assert.deepEqual(await itemsOf(copy), await itemsOf(store))
+      await one.end()
+    })
+  }
 
   test("puts segments again that the cluster has lost", async () => {
     const at = place()
