@@ -247,7 +247,8 @@ class Relaying {
   }
 
   #failed(error: unknown, aggregateID: string, end: AbortController): void {
-    if (error instanceof SyncError && OF_ONE.has(error.code)) {
+    // Of an attempt that is over nobody is told: the next one looks again.
+    if (error instanceof SyncError && OF_ONE.has(error.code) && !end.signal.aborted) {
       try {
         this.#report(error, aggregateID)
       } catch (thrown) {
