@@ -41,6 +41,8 @@ async function install(specifier, folder) {
   const place = mkdtempSync(join(cache, "installing-"))
   writeFileSync(join(place, "package.json"), '{ "private": true }\n')
   const options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]
+  // A download that stalls is tried again within the time that there is: by itself npm waits for as long as all of it may take.
+  options.push("--fetch-timeout=60000")
   try {
     const { ok, output } = await run(npm("install", ...options, specifier), { cwd: place, timeout: 5 * 60_000 })
     if (!ok) throw new Error(`${specifier} cannot be installed: ${output}`)
