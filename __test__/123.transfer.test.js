@@ -200,6 +200,17 @@ describe("what fails after the aggregate was taken", () => {
     assert.equal(phone.store.sequence("s"), 4)
   })
 
+  test("and where others have claimed it here meanwhile", async () => {
+    const all = await devices((path, n) => {
+      if (path !== "/sync/steal" || n > 1) return
+      for (const owner of ["a", "b", "c"]) all.phone.store.claim("s", owner)
+    })
+    const conflict = coded("ERR_CONFLICT", /of "c" here, in epoch 3/, { aggregateID: "s", expected: 2, got: 3 })
+    await assert.rejects(transfer(all.phone.store, all.options), conflict)
+    assertUntouched(all, "desktop", 3)
+    assert.deepEqual(all.phone.store.owner("s"), { owner: "c", epoch: 3 })
+  })
+
   test("and where its caller gives up", async () => {
     const enough = new AbortController()
     const all = await devices((path, n) => void (path === "/sync/history" && n === 2 && enough.abort("enough")))
@@ -288,17 +299,20 @@ describe("an answer that is lost", () => {
   })
 
   test("of another shape is no answer", async () => {
-    const here = stores()
     const position = { aggregateID: "s", seq: -1, owner: null, epoch: 0 }
-    const { url } = await pretending(({ path }, response) => {
-      if (path === "/sync/sequences") return json(response, { aggregates: [position], next: null })
-      if (path === "/sync/history") return response.writeHead(200, { "content-type": "application/x-ndjson" }).end()
-      return json(response, {})
-    })
-    await assert.rejects(
-      transfer(here.store, { url, aggregateID: "s", owner: "me" }),
-      coded("ERR_PROTOCOL", /who owns/),
-    )
+    for (const said of [{}, ...[0, -1, 1.5, 1e300, 2 ** 53].map((epoch) => ({ owner: "me", epoch }))]) {
+      const here = stores()
+      const { url } = await pretending(({ path }, response) => {
+        if (path === "/sync/sequences") return json(response, { aggregates: [position], next: null })
+        if (path === "/sync/history") return response.writeHead(200, { "content-type": "application/x-ndjson" }).end()
+        return json(response, said)
+      })
+      await assert.rejects(
+        transfer(here.store, { url, aggregateID: "s", owner: "me" }),
+        coded("ERR_PROTOCOL", /who owns/),
+      )
+      assert.equal(here.store.owner("s"), undefined)
+    }
   })
 })
 

@@ -50,6 +50,8 @@ export function adoptOwner(
   aggregateID: string,
   { owner, epoch }: Ownership,
 ): void {
+  // Others have said it: what no epoch can be must not be stored.
+  checkInteger("epoch", epoch, owner === null ? 0 : 1)
   transactions.beforeFrame()
   native.adoptOwner(handle, aggregateID, owner, epoch)
 }

@@ -78,11 +78,12 @@ pub fn claim(
 
 /// Makes the aggregate's owner and epoch those of another log: a higher epoch, whoever has it, and in the same epoch the owner
 /// of what is nobody's here. Refused are a lower epoch and, in the same one, a different owner. What is unknown is known from
-/// then on, as where it is claimed.
+/// then on, as where it is claimed; nobody's, at epoch 0, it stays unknown.
 pub fn adopt(connection: &Connection, aggregate_id: &str, owner: Option<&str>, epoch: i64) -> Result<()> {
-    owner.map_or(Ok(()), check_name)?;
     let Some(sequence) = tables::find_sequence(connection, aggregate_id)? else {
-        tables::insert_sequence(connection, aggregate_id, owner, epoch)?;
+        if epoch > 0 {
+            tables::insert_sequence(connection, aggregate_id, owner, epoch)?;
+        }
         return Ok(());
     };
     let same = sequence.owner.as_deref() == owner;

@@ -243,6 +243,7 @@ impl Store {
     pub fn adopt_owner(&self, aggregate_id: &str, owner: Option<&str>, epoch: i64) -> Result<()> {
         self.with(|core| {
             event::check_aggregate_id(aggregate_id, None)?;
+            Authority { owner, epoch: Some(epoch) }.check()?;
             core.framed(|core| owner::adopt(&core.connection, aggregate_id, owner, epoch))
         })
     }

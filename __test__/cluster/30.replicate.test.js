@@ -125,6 +125,9 @@ describe("replicate", { skip }, () => {
     await publish(place, "body", { body: "no log\n", seq: 0 })
     await publish(place, "data", { events: events("data", [0]).map((event) => ({ ...event, data: {} })) })
     await publish(place, "unknown", { events: events("unknown", [0]).map((event) => ({ ...event, type: "other.1" })) })
+    await publish(place, "epoch", { events: events("epoch", [0]), owner: "o", epoch: "9007199254740993" })
+    await publish(place, "owner", { events: events("owner", [0]), owner: "o".repeat(300), epoch: 1 })
+    await publish(place, "named", { aggregate: "a".repeat(9_000), owner: "o", epoch: 1 })
     await publish(place, "good", { events: events("good", [0]) })
     place.connection.publish(`${place.prefix}.foreign`, "what is this?")
     place.connection.publish(`${place.prefix}.no token`.replace(" ", "%"), "and this?")
@@ -143,6 +146,9 @@ describe("replicate", { skip }, () => {
       "body: ERR_PROTOCOL",
       "data: ERR_AGGREGATE_MISMATCH",
       "shape: ERR_INVALID_EVENT",
+      "undefined: ERR_PROTOCOL",
+      "undefined: ERR_PROTOCOL",
+      "undefined: ERR_PROTOCOL",
       "undefined: ERR_PROTOCOL",
       "undefined: ERR_PROTOCOL",
       "unknown: ERR_UNKNOWN_EVENT",

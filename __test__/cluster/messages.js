@@ -32,13 +32,15 @@ async function messagesOf({ connection, stream, prefix }, aggregateID) {
  * Publishes a message as a relay would, or not quite: of `events`, or of a `body` that is no log, or without either. It is
  * guarded by nothing.
  */
-async function publish({ connection, prefix }, aggregateID, { events = [], body, after, seq, epoch, owner, id }) {
+async function publish({ connection, prefix }, aggregateID, given) {
+  const { events = [], body, after, seq, epoch, owner, aggregate, id } = given
   const token = tokenOf(aggregateID)
   const head = headers()
   const last = events.at(-1)?.seq ?? seq ?? -1
   head.set("Nats-Msg-Id", id ?? `${token}:${last}:${Math.random()}`)
   head.set("Syncline-After", String(after ?? (events[0]?.seq ?? last + 1) - 1))
   head.set("Syncline-Seq", String(last))
+  if (aggregate !== undefined) head.set("Syncline-Aggregate", aggregate)
   if (epoch !== undefined) head.set("Syncline-Epoch", String(epoch))
   if (owner !== undefined) head.set("Syncline-Owner", owner)
   const lines = events.map((event) => `${JSON.stringify({ kind: "event", event })}\n`).join("")

@@ -2,6 +2,7 @@
 
 mod fuzz;
 mod model;
+mod owner;
 mod poison;
 mod program;
 mod wal;

@@ -1,5 +1,6 @@
 //! What a store must be, written as plainly as possible: maps and vectors, cloned before each transaction.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// An event as the model keeps it.
@@ -86,6 +87,24 @@ impl Model {
             entry.owner = owner.map(str::to_owned);
         }
         Ok((entry.owner.clone(), entry.epoch))
+    }
+
+    /// Owner and epoch of another log.
+    pub fn adopt(&mut self, aggregate: &str, owner: Option<&str>, epoch: i64) -> Outcome<()> {
+        if owner.is_some() && epoch == 0 {
+            return Err("ERR_INVALID_ARGUMENT");
+        }
+        let held = self.aggregates.get(aggregate).map_or((None, 0), |known| (known.owner.clone(), known.epoch));
+        let given = (owner.map(str::to_owned), epoch);
+        match epoch.cmp(&held.1) {
+            Ordering::Less => return Err("ERR_NOT_OWNER"),
+            Ordering::Equal if given == held => return Ok(()),
+            Ordering::Equal if held.0.is_some() => return Err("ERR_NOT_OWNER"),
+            _ => {}
+        }
+        let entry = self.aggregates.entry(aggregate.to_owned()).or_insert_with(|| Aggregate::new(None));
+        (entry.owner, entry.epoch) = given;
+        Ok(())
     }
 
     pub fn remove(&mut self, aggregate: &str, owner: Option<&str>) -> Outcome<()> {

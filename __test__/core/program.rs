@@ -1,4 +1,4 @@
-//! Random programs of run, replay, transactions, removal, claims, maintenance and reopening, through two stores of one real
+//! Random programs of run, replay, transactions, removal, claims, adopted owners, maintenance and reopening, through two stores of one real
 //! file, each step compared with the model: outcome, and sequences, owners, events and the projected table as each sees them.
 
 use std::collections::BTreeMap;
@@ -30,6 +30,11 @@ enum Step {
         aggregate: u8,
         owner: Option<u8>,
         expected: Option<i64>,
+    },
+    Adopt {
+        aggregate: u8,
+        owner: Option<u8>,
+        epoch: i64,
     },
     Remove {
         aggregate: u8,
@@ -69,6 +74,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(aggregate, owner, expected, payload)| Step::Run { aggregate, owner, expected, payload }),
         2 => (0..3u8, owner.clone(), proptest::option::weighted(0.3, 0..3i64))
             .prop_map(|(aggregate, owner, expected)| Step::Claim { aggregate, owner, expected }),
+        2 => (0..3u8, owner.clone(), 0..4i64)
+            .prop_map(|(aggregate, owner, epoch)| Step::Adopt { aggregate, owner, epoch }),
         1 => (0..3u8, owner).prop_map(|(aggregate, owner)| Step::Remove { aggregate, owner }),
         4 => (0..3u8, -3..3i64, 1..5u8, proptest::bool::weighted(0.2))
             .prop_map(|(aggregate, start, count, other)| Step::Replay { aggregate, start, count, other }),
@@ -150,6 +157,11 @@ fn perform(store: &Store, model: &mut Model, step: &Step, counter: &mut u32) -> 
                 model.claim(&aggregate, owner.as_deref(), *expected),
                 "{step:?}"
             );
+        }
+        Step::Adopt { aggregate, owner, epoch } => {
+            let (aggregate, owner) = (name(*aggregate), owner.map(|owner| format!("owner-{owner}")));
+            let adopted = store.adopt_owner(&aggregate, owner.as_deref(), *epoch);
+            assert_eq!(code(&adopted), model.adopt(&aggregate, owner.as_deref(), *epoch), "{step:?}");
         }
         Step::Remove { aggregate, owner } => {
             let (aggregate, owner) = (name(*aggregate), owner.map(|owner| format!("owner-{owner}")));

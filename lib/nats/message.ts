@@ -1,4 +1,5 @@
 import { headers, type MsgHdrs } from "@nats-io/transport-node"
+import { MAX_AGGREGATE_ID_BYTES, MAX_OWNER_BYTES } from "../argument"
 import { packed, unpacked } from "../compression"
 import { protocolError } from "../follow/failure"
 import { aggregateOf, escaped, tokenOf, unescaped } from "./token"
@@ -111,10 +112,14 @@ export function sealedOf({ subject, seq: position, headers: given, data: body }:
   const number = (name: string, missing?: number): number => {
     const text = head.get(name) ?? ""
     if (text === "" && missing !== undefined) return missing
-    if (!/^(-1|\d{1,16})$/.test(text)) throw foreign(subject, position, `its ${name} is "${text}"`)
+    if (!/^(-1|\d{1,15})$/.test(text)) throw foreign(subject, position, `its ${name} is "${text}"`)
     return Number(text)
   }
-  const owner = head.get(HEADER.owner)
+  const owner = unescaped(head.get(HEADER.owner) ?? "") ?? null
+  // No store can hold such: it would keep others from being read.
+  if (Buffer.byteLength(aggregateID) > MAX_AGGREGATE_ID_BYTES || Buffer.byteLength(owner ?? "") > MAX_OWNER_BYTES) {
+    throw foreign(subject, position, "a name in it is too long")
+  }
   return {
     position,
     aggregateID,
@@ -123,7 +128,7 @@ export function sealedOf({ subject, seq: position, headers: given, data: body }:
     seq: number(HEADER.seq),
     removed: number(HEADER.removed, -1),
     epoch: number(HEADER.epoch, 0),
-    owner: owner ? (unescaped(owner) ?? null) : null,
+    owner,
     segment: head.get(HEADER.segment) || undefined,
     type: unescaped(head.get(HEADER.type) ?? ""),
     body,

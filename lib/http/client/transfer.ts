@@ -163,7 +163,13 @@ class Transfer {
 
   async #adopt(epoch: number): Promise<void> {
     const { aggregateID, owner, signal } = this.settings
-    await this.context.queue.enqueue(() => adoptOwner(this.context, aggregateID, { owner, epoch }), signal)
+    try {
+      await this.context.queue.enqueue(() => adoptOwner(this.context, aggregateID, { owner, epoch }), signal)
+    } catch (error) {
+      const here = this.store.owner(aggregateID)
+      if (!(error instanceof SyncError) || error.code !== "ERR_NOT_OWNER" || here === undefined) throw error
+      throw conflict(aggregateID, epoch, here)
+    }
   }
 
   /** Answers what is to be thrown. */
@@ -187,8 +193,9 @@ class Transfer {
     const answer = await remote.request("POST", path, { accept: TYPES.json, body: { type: TYPES.json, content } })
     if (!answer.is(TYPES.json)) throw await answer.refusal(TYPES.json)
     const { owner, epoch } = Object(await answer.json()) as Partial<Ownership>
-    if (owner === undefined || typeof epoch !== "number") throw protocolError(`${path} does not say who owns what`)
-    return { owner, epoch }
+    const isEpoch = Number.isSafeInteger(epoch) && (epoch as number) > 0
+    if (owner === undefined || !isEpoch) throw protocolError(`${path} does not say who owns what`)
+    return { owner, epoch: epoch as number }
   }
 }
 
